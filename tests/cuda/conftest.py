@@ -10,22 +10,22 @@ from emulator.device_ops import DeviceOps
 
 
 class TorchOps(DeviceOps):
-    """NumPy in and NumPy out; the work is done on torch's current device and stream."""
+    """Takes and returns NumPy arrays; runs on torch's current device and stream."""
 
     def upload(self, array: np.ndarray) -> Any:
-        """A tensor of its own."""
+        """Copy to a new tensor."""
         import torch
 
         return torch.from_numpy(array.copy()).cuda()
 
     def download(self, array: Any) -> np.ndarray:
-        """Waits for the stream."""
+        """Wait for the stream and copy to the host."""
         return array.cpu().numpy()
 
 
 @pytest.fixture(scope="session")
 def cuda_ops() -> TorchOps:
-    """The operations on a device. The tests that use it are marked needs_cuda."""
+    """The operations on a device; tests that use it are marked needs_cuda."""
     import torch
 
     if not torch.cuda.is_available():

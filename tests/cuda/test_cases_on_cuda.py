@@ -1,4 +1,4 @@
-"""The CPU tests of the operations, run on a device: the same cases, the same references."""
+"""Tests of the operations (tests/ops), run on a device."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375
 
 @pytest.fixture
 def torch(cuda_ops):
-    """torch, with a device."""
+    """The module torch, if there is a device."""
     import torch
 
     return torch
@@ -25,7 +25,7 @@ def torch(cuda_ops):
 
 @pytest.fixture
 def cuda():
-    """The native module's CUDA half."""
+    """The native module's CUDA functions."""
     from oaks import _native
 
     return _native.cuda
@@ -37,7 +37,7 @@ def decode_inputs(torch, shape=(3, 17, 96, 72), dtype=np.float32):
 
 
 def outputs(torch, shape, dtype=None):
-    """Points, heat and maps, spoilt."""
+    """Points, heat and maps, filled with NaN."""
     return (
         torch.full((*shape[:2], 2), torch.nan, device="cuda"),
         torch.full(shape[:2], torch.nan, device="cuda"),
@@ -46,7 +46,7 @@ def outputs(torch, shape, dtype=None):
 
 
 def check(out, expected, refine="second_peak"):
-    """Maps and heat to the last bit; the device's exponentials and logarithms are its own."""
+    """Compare maps and heat bit by bit; points of dark differ in the device's exponential and logarithm."""
     points, heat, averaged = (array.cpu().numpy() for array in out)
     np.testing.assert_array_equal(averaged, expected.heatmaps)
     np.testing.assert_array_equal(heat, expected.heat)
@@ -57,8 +57,8 @@ def check(out, expected, refine="second_peak"):
 @pytest.mark.parametrize("alignment", ["half_pixel", "hrnet"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("size", [(96, 72), (64, 48), (33, 30), (300, 304)])
-def test_decode_elsewhere_and_in_place(torch, size, dtype, alignment, refine):
-    """The largest maps do not fit into a block's shared memory, on any device so far."""
+def test_decode_to_out_and_in_place(torch, size, dtype, alignment, refine):
+    """The largest maps exceed the shared memory of a block on every device."""
     shape = (2, 5, *size)
     heatmaps, mirrored, on_device, opposite = decode_inputs(torch, shape, dtype)
     arguments = {"flip_pairs": [(0, 3)], "refine": refine, "alignment": alignment}
@@ -66,7 +66,7 @@ def test_decode_elsewhere_and_in_place(torch, size, dtype, alignment, refine):
     out = outputs(torch, shape, on_device.dtype)
     ops.decode(on_device, opposite, out=out, **arguments)
     check(out, expected, refine)
-    assert torch.equal(on_device.cpu(), torch.from_numpy(heatmaps)), "the input is left alone"
+    assert torch.equal(on_device.cpu(), torch.from_numpy(heatmaps)), "the input is unchanged"
     in_place = (*outputs(torch, shape)[:2], on_device)
     ops.decode(on_device, opposite, out=in_place, **arguments)
     check(in_place, expected, refine)
@@ -74,7 +74,7 @@ def test_decode_elsewhere_and_in_place(torch, size, dtype, alignment, refine):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("unaligned", ["heatmaps", "mirrored", "averaged"])
-def test_arrays_that_lie_on_no_vector_boundary(torch, unaligned, dtype):
+def test_unaligned_arrays(torch, unaligned, dtype):
     shape = (2, 5, 64, 48)
     heatmaps, mirrored, *on_device = decode_inputs(torch, shape, dtype)
     expected = ops.decode(heatmaps, mirrored, flip_pairs=(), average=True)
@@ -91,8 +91,8 @@ def test_arrays_that_lie_on_no_vector_boundary(torch, unaligned, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("size", [(192, 256), (288, 384), (191, 255), (1000, 30)])
-def test_crops_of_the_usual_sizes(cuda_ops, size, dtype):
-    """Seventy frames, which is more than one launch takes."""
+def test_crop_sizes(cuda_ops, size, dtype):
+    """70 frames are more than one launch can take."""
     draw = rng(1)
     frames = [
         draw.integers(0, 256, (draw.integers(1, 700), draw.integers(1, 900), 3), np.uint8) for _ in range(70)
@@ -116,7 +116,7 @@ def test_crops_of_the_usual_sizes(cuda_ops, size, dtype):
     np.testing.assert_array_equal(crops.pixels[90:], crops.pixels[:90, ..., ::-1])
 
 
-def test_boxes_and_frames_that_are_no_good_give_black(cuda_ops):
+def test_invalid_boxes_and_frame_indices_give_black_crops(cuda_ops):
     frame = rng(1).integers(0, 256, (50, 60, 3), np.uint8)
     boxes = np.float32([[0, 0, 60, 50], [np.nan, 0, 9, 9], [0, 0, np.inf, 9], [1, 1, 40, 40], [1, 1, 40, 40]])
     index = np.int32([0, 0, 0, 1, -(2**31)])
@@ -127,8 +127,8 @@ def test_boxes_and_frames_that_are_no_good_give_black(cuda_ops):
     assert np.isfinite(crops.transforms[[0, 3, 4]]).all()
 
 
-def test_the_operations_run_on_the_stream_that_is_given(torch):
-    """The stream is busy when they are handed over, and their result is there when the stream is done."""
+def test_operations_run_on_the_given_stream(torch):
+    """The stream is still busy when decode is called; the result is complete when the stream is."""
     heatmaps, mirrored, on_device, opposite = decode_inputs(torch)
     expected = ops.decode(heatmaps, mirrored, flip_pairs=COCO17.pairs, average=True)
     late = torch.zeros_like(on_device)
@@ -143,8 +143,8 @@ def test_the_operations_run_on_the_stream_that_is_given(torch):
     check(out, expected)
 
 
-def test_tensors_belong_to_torchs_current_stream(torch):
-    """Nobody names a stream: the work before and after it on the current one keeps its order."""
+def test_tensors_use_torchs_current_stream(torch):
+    """Without stream=, operations keep their order with other work on the current stream."""
     heatmaps, mirrored, on_device, opposite = decode_inputs(torch)
     expected = ops.decode(heatmaps, mirrored, flip_pairs=COCO17.pairs, average=True)
     late, out = torch.zeros_like(on_device), outputs(torch, heatmaps.shape)
@@ -173,8 +173,8 @@ def test_a_stream_waits_for_another(torch, cuda):
     assert torch.equal(copy.cpu(), torch.ones(1000))
 
 
-def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
-    """A graph of one inference's operations gives for new inputs what the operations themselves give."""
+def test_operations_can_be_captured_as_a_graph(torch, cuda):
+    """A captured graph of all operations, launched on new inputs, gives the results of direct calls."""
     draw = rng(3)
     frame = torch.from_numpy(draw.integers(0, 256, (300, 400, 3), np.uint8)).cuda()
     boxes = torch.tensor([[10.0, 20, 200, 280], [100, 50, 380, 260]], device="cuda")
@@ -241,7 +241,7 @@ def test_all_operations_can_be_recorded_and_replayed(torch, cuda):
         heatmaps[::-1], mirrored, flip_pairs=COCO17.pairs).heat)  # fmt: skip
 
 
-def test_a_recording_that_fails_leaves_the_stream_usable(torch, cuda):
+def test_a_stream_is_usable_after_an_abandoned_capture(torch, cuda):
     stream = torch.cuda.Stream()
     cuda.begin_capture(stream.cuda_stream)
     cuda.abandon_capture(stream.cuda_stream)
@@ -254,7 +254,7 @@ def test_a_recording_that_fails_leaves_the_stream_usable(torch, cuda):
         cuda.Graph(stream.cuda_stream)
 
 
-def test_memory_that_is_not_on_a_device_is_refused(torch, cuda):
+def test_host_memory_is_refused(torch, cuda):
     values, scores = np.ones((5, 3), np.float32), np.zeros(5, np.float32)
     with pytest.raises(RuntimeError, match="must be in device memory"):
         cuda.score(values.ctypes.data, 0, 0, scores.ctypes.data, 5, 3, 0)
@@ -262,7 +262,7 @@ def test_memory_that_is_not_on_a_device_is_refused(torch, cuda):
     assert cuda.device_of(torch.zeros(3, device="cuda").data_ptr()) == 0
 
 
-def test_the_device_says_what_it_is(cuda):
+def test_device_info(cuda):
     info = cuda.device_info(0)
     assert info["name"]
     assert info["capability"] >= (7, 5)
@@ -272,7 +272,7 @@ def test_the_device_says_what_it_is(cuda):
         cuda.device_info(99)
 
 
-def test_the_current_device_is_as_before(torch, cuda):
+def test_the_current_device_is_restored(torch, cuda):
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two devices")
     values, scores = torch.ones((5, 3), device="cuda:1"), torch.zeros(5, device="cuda:1")
@@ -283,7 +283,7 @@ def test_the_current_device_is_as_before(torch, cuda):
 
 
 @pytest.mark.parametrize("count", [1, 33, 1000, 3000])
-def test_nms_of_many(cuda_ops, count):
+def test_oks_nms_of_many_poses(cuda_ops, count):
     draw = rng(count)
     points = draw.uniform(0, 40 * count**0.5, (count, 1, 2)).astype(np.float32)
     scores = draw.choice(np.linspace(0, 1, 1 + count // 2), count).astype(np.float32)
@@ -294,8 +294,8 @@ def test_nms_of_many(cuda_ops, count):
     )
 
 
-def test_a_large_batch_again_and_again(torch):
-    """What depends on the order in which threads and blocks happen to run would differ some time."""
+def test_repeated_large_batches_give_the_same_results(torch):
+    """Results that depended on the order of threads or blocks would differ in some of the repetitions."""
     heatmaps, mirrored, on_device, opposite = decode_inputs(torch, (64, 17, 64, 48), np.float16)
     expected = ops.decode(heatmaps, mirrored, flip_pairs=COCO17.pairs, average=True)
     for _ in range(20):

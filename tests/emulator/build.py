@@ -1,4 +1,4 @@
-"""Builds the CUDA operations for the host, on emulated blocks, with or without sanitizers."""
+"""Build the CUDA operations for the host, on emulated blocks, with or without sanitizers."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from filelock import FileLock
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SANITIZED = "OAKS_EMULATOR_SANITIZED"
-"""Set to 1 in the environment of a process that runs under AddressSanitizer: its tests use the sanitized build."""
+"""Environment variable; 1 makes a process that runs under AddressSanitizer load the sanitized build."""
 
 
 def compiler() -> str:
-    """The C++ compiler that CMake will take."""
+    """The C++ compiler that CMake uses."""
     return os.environ.get("CXX", "c++")
 
 
 def sources() -> list[Path]:
-    """Every file that the build reads."""
+    """Every source file of the build."""
     folders = [ROOT / "csrc" / name for name in ("core", "cuda", "bindings")] + [HERE]
     kinds = {".h", ".cpp", ".cu", ".txt"}
-    own = {"device.cu"}  # in the place of which the emulator has device.cpp
+    own = {"device.cu"}  # replaced by the emulator's device.cpp
     files = (path for folder in folders for path in folder.iterdir())
     return sorted(path for path in files if path.suffix in kinds and path.name not in own)
 
 
 def key(sanitized: bool) -> str:
-    """Return a text that changes with everything that the build depends on."""
+    """Return a hash of everything that the build depends on."""
     digest = hashlib.sha256()
     for path in sources():
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
@@ -48,7 +48,7 @@ def key(sanitized: bool) -> str:
 
 
 def build(sanitized: bool) -> Path:
-    """Return the module's file."""
+    """Build the module unless it is built already, and return its file."""
     folder = _made(
         "sanitized" if sanitized else "plain", key(sanitized), partial(_compile, sanitized=sanitized)
     )
@@ -56,11 +56,11 @@ def build(sanitized: bool) -> Path:
 
 
 ARCHITECTURES = (75, 120)
-"""The lowest and the highest compute capability, times ten, that cmake/cuda_architectures.cmake names."""
+"""The lowest and the highest compute capability in cmake/cuda_architectures.cmake, times ten."""
 
 
 def nvcc() -> str | None:
-    """The CUDA compiler, or None where there is none."""
+    """The CUDA compiler, or None if there is none."""
     return os.environ.get("CUDACXX") or shutil.which("nvcc")
 
 
@@ -82,7 +82,7 @@ def ptx(architecture: int) -> list[str]:
 
 
 def _made(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder of this kind and key, made once by one process; those with other keys are removed."""
+    """Return the folder of this kind and key, made once by one process; folders of other keys are removed."""
     builds = ROOT / "build" / "emulator"
     builds.mkdir(parents=True, exist_ok=True)
     expected, unfinished = builds / f"{kind}-{key}", builds / f"{kind}-unfinished"
@@ -133,7 +133,7 @@ def _compile(folder: Path, sanitized: bool) -> None:
 
 
 def load() -> ModuleType:
-    """The module for this process: sanitized where the environment says so."""
+    """Load the module; sanitized if the environment variable is set."""
     path = build(os.environ.get(SANITIZED) == "1")
     spec = importlib.util.spec_from_file_location("_emulated", path)
     assert spec
@@ -144,8 +144,8 @@ def load() -> ModuleType:
 
 
 def sanitizer_environment() -> dict[str, str] | None:
-    """What a Python process needs to load the sanitized build; None if the compiler has no sanitizers."""
-    # The C++ library goes in with it, or it would miss the exceptions of modules that bring the library later.
+    """Environment for a Python process that loads the sanitized build; None if the compiler has no sanitizers."""
+    # The C++ library is preloaded too; otherwise AddressSanitizer misses the exceptions of modules that load it later.
     names = [
         subprocess.run(
             [compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True
@@ -158,7 +158,7 @@ def sanitizer_environment() -> dict[str, str] | None:
         **os.environ,
         SANITIZED: "1",
         "LD_PRELOAD": " ".join(names),
-        # Python itself leaves memory behind when it ends.
+        # Python itself leaks memory at exit.
         "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:exitcode=86:detect_stack_use_after_return=0",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1:exitcode=86",
     }

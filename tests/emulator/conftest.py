@@ -1,4 +1,4 @@
-"""The emulated CUDA operations, built once, replacing the native module's."""
+"""The emulated CUDA operations, built once; they replace those of the native module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def emulated_native() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def emulated(emulated_native: ModuleType) -> Iterator[EmulatedOps]:
-    """The operations on emulated blocks, with their settings as they were at the start."""
+    """The operations on emulated blocks, with default settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "cuda", emulated_native.cuda)
         yield EmulatedOps(emulated_native)

@@ -10,35 +10,35 @@ import numpy as np
 from oaks import ops
 
 MARK = -77
-"""What outputs hold before an operation, so that what it does not write is seen."""
+"""Value of outputs before an operation; shows which elements it has not written."""
 
 
 def marked(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An output that nothing has been written to."""
+    """An output filled with MARK."""
     return np.full(shape, MARK, dtype)
 
 
 class DeviceOps(ABC):
-    """The operations by their names in oaks.ops, for a device that a subclass knows how to reach."""
+    """The operations, named as in oaks.ops, for the device of a subclass."""
 
     @abstractmethod
     def upload(self, array: np.ndarray) -> Any:
-        """A copy on the device, in memory of exactly its size."""
+        """Copy to the device, into memory of exactly the array's size."""
 
     @abstractmethod
     def download(self, array: Any) -> np.ndarray:
-        """The device's array, once all work is done."""
+        """Wait for all work and copy to the host."""
 
     def call(self, operation: Any, *arguments: Any, **keywords: Any) -> None:
-        """Runs an operation on arrays of the device."""
+        """Run an operation on device arrays."""
         operation(*arguments, **keywords)
 
     def put(self, value: Any, dtype: Any = None) -> Any:
-        """On the device; None stays."""
+        """Upload; None stays None."""
         return None if value is None else self.upload(np.array(value, dtype, order="C", copy=True))
 
     def run(self, operation: Any, inputs: tuple, out: tuple[np.ndarray | None, ...], **keywords: Any) -> None:
-        """Fills host arrays; `inputs` are on the device already, and so is an output that is also an input."""
+        """Run an operation and copy its outputs into host arrays; inputs are on the device, also those that are outputs."""
         on_device = [array if array is None else self.upload(array) for array in out]
         single = len(on_device) == 1
         self.call(operation, *inputs, out=on_device[0] if single else tuple(on_device), **keywords)
@@ -100,12 +100,12 @@ class DeviceOps(ABC):
 
     def oks_nms(self, points: Any, scores: Any, *, areas: Any, frame_index: Any = None, out: Any = None,
             **keywords: Any) -> Any:  # fmt: skip
-        """As ops.oks_nms: only the kept poses come back, and the rest of the output is -1."""
+        """As ops.oks_nms: returns the kept indices; checks that the rest of the output is -1."""
         keywords |= {"areas": self.put(areas, np.float32), "frame_index": frame_index}
         return self._suppress(ops.oks_nms, points, scores, out, **keywords)
 
     def box_nms(self, boxes: Any, scores: Any, *, out: Any = None, **keywords: Any) -> Any:
-        """As ops.box_nms: only the kept boxes come back, and the rest of the output is -1."""
+        """As ops.box_nms: returns the kept indices; checks that the rest of the output is -1."""
         return self._suppress(ops.box_nms, boxes, scores, out, **keywords)
 
     def decode_simcc(

@@ -12,7 +12,7 @@ from .device_ops import DeviceOps
 
 
 class OnDevice:
-    """A host array that says of itself that it lies on a device."""
+    """A host array that claims to be on a device."""
 
     def __init__(self, array: np.ndarray) -> None:
         assert array.flags.c_contiguous
@@ -29,7 +29,7 @@ class OnDevice:
 
 
 class EmulatedOps(DeviceOps):
-    """Each call takes the next order of threads, and must leave no report.
+    """Each call uses the next thread order, and fails if the emulator reports anything.
 
     Attributes:
         native: the emulated native module.
@@ -44,7 +44,7 @@ class EmulatedOps(DeviceOps):
         )
 
     def upload(self, array: np.ndarray) -> OnDevice:
-        """A copy in memory of exactly its size."""
+        """Copy into memory of exactly the array's size."""
         return OnDevice(array.copy())
 
     def download(self, array: OnDevice) -> np.ndarray:
@@ -52,7 +52,7 @@ class EmulatedOps(DeviceOps):
         return array.array
 
     def call(self, operation: Any, *arguments: Any, **keywords: Any) -> None:
-        """Fails if the emulator reports anything."""
+        """Run an operation; fail if the emulator reports anything."""
         settings = self.native.settings()
         settings.order, settings.seed = next(self.orders)
         operation(*arguments, **keywords)

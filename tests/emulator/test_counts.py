@@ -1,4 +1,4 @@
-"""Instructions and bytes of the compiled kernels: within the stated limits, and not above the saved counts."""
+"""Instructions and bytes of the compiled kernels: within fixed limits, and at most 3 % above the saved counts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def counts() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def now(counts):
-    """What this tree's kernels do, on the version of nvcc that the table names."""
+    """Counts of the current kernels, with the version of nvcc of the saved counts."""
     if build.nvcc() is None:
         pytest.skip("needs nvcc, which compiles the kernels to PTX")
     version, _ = counts.saved()
     if build.nvcc_version() != version:
-        pytest.skip(f"the table is of nvcc {version}, this is {build.nvcc_version()}")
+        pytest.skip(f"the saved counts are of nvcc {version}, this is {build.nvcc_version()}")
     module = build.load()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "cuda", module.cuda)
@@ -46,7 +46,7 @@ def now(counts):
             settings.shared_limit, settings.multiprocessors = 48 * 1024, 132
 
 
-def test_nothing_has_grown(counts, now):
+def test_no_count_has_grown(counts, now):
     _, before = counts.saved()
     assert {(row.case, row.architecture) for row in now} == {(row.case, row.architecture) for row in before}
     assert counts.grown(before, now) == []
@@ -57,13 +57,13 @@ def test_crop_and_decode_stay_within_their_budgets(now):
     for architecture in (75, 80, 120):
         assert of["crop half 192x256", architecture].instructions <= 110_000
         assert of["decode half second_peak, in place", architecture].of_least <= 1.001
-        # Windows of boxes, by one warp for all of them.
+        # One warp computes the windows of all boxes in double precision.
         assert of["crop half 192x256", architecture].float64 <= 64
     for architecture in (80, 120):
         assert of["decode half second_peak, in place", architecture].instructions <= 85_000
 
 
-def test_no_crop_computes_in_double_precision_and_no_decoder_uses_local_memory(now):
+def test_crop_needs_no_double_precision_and_decode_no_local_memory(now):
     kernels = 0
     for architecture in build.ARCHITECTURES:
         for text in build.ptx(architecture):
@@ -77,7 +77,7 @@ def test_no_crop_computes_in_double_precision_and_no_decoder_uses_local_memory(n
     assert kernels == 2 * 8
 
 
-def test_growth_beyond_three_percent_is_told_and_less_is_not(counts):
+def test_growth_beyond_3_percent_is_reported(counts):
     row = counts.Counted("crop", 80, 1, 1000, 0, 500, None)
     assert counts.grown([row], [replace(row, instructions=1030, bytes=515)]) == []
     assert counts.grown([row], [replace(row, instructions=1031)]) == [

@@ -1,4 +1,4 @@
-"""The emulator finds planted errors and reports each with its place."""
+"""The emulator detects planted errors and reports where they are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ THREADS = 64
 
 
 def start(native, error, argument=0, threads=THREADS):
-    """The planted kernel's output and what was reported; the error that stopped it is among the reports."""
+    """Return the planted kernel's output and the reports, which include the error that stopped it."""
     source, result = np.arange(threads, dtype=np.float32), marked((threads,), np.float32)
     stopped = ""
     try:
@@ -36,19 +36,24 @@ def start(native, error, argument=0, threads=THREADS):
 
 @pytest.fixture(params=["ascending", "descending", "shuffled"])
 def order(request, emulated_native):
-    """Threads and blocks take their turns in this order."""
+    """The order in which threads and blocks run."""
     settings = emulated_native.settings()
     settings.order, settings.seed = getattr(emulated_native.Order, request.param), 3
     return request.param
 
 
-def test_a_sound_kernel_runs_and_nothing_is_reported(emulated_native, order):
-    result, reports = start(emulated_native, "nothing")
-    assert reports == []
-    np.testing.assert_array_equal(result, np.arange(THREADS)[::-1])
-    result, reports = start(emulated_native, "fold")
-    assert reports == []
-    np.testing.assert_array_equal(result, np.repeat([np.arange(32).sum(), np.arange(32, 64).sum()], 32))
+def check_correct_kernels(native):
+    """Kernels without errors give their results, and nothing is reported."""
+    reversed_lanes = np.arange(THREADS)[::-1]
+    sums = np.repeat([np.arange(32).sum(), np.arange(32, 64).sum()], 32)
+    for error, expected in (("nothing", reversed_lanes), ("fold", sums)):
+        result, reports = start(native, error)
+        assert reports == []
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_correct_kernels_are_not_reported(emulated_native, order):
+    check_correct_kernels(emulated_native)
 
 
 @pytest.mark.parametrize(
@@ -77,19 +82,17 @@ def test_a_planted_error_is_reported(emulated_native, order, error, argument, wo
     assert all(report.startswith("planted, block 0") for report in reports)
 
 
-def test_indices_within_bounds_and_whole_masks_are_no_errors(emulated_native, order):
+def test_indices_in_bounds_and_full_masks_are_not_reported(emulated_native, order):
     for error, argument in (("shared index", 63), ("narrow mask", 1)):
         _, reports = start(emulated_native, error, argument)
         assert reports == []
 
 
-def test_after_an_error_the_next_kernel_runs(emulated_native):
+def test_kernels_run_after_an_error(emulated_native):
     for error in ("half at barrier", "shared index"):
         _, reports = start(emulated_native, error, 99)
         assert reports
-        result, reports = start(emulated_native, "nothing")
-        assert reports == []
-        np.testing.assert_array_equal(result, np.arange(THREADS)[::-1])
+        check_correct_kernels(emulated_native)
 
 
 def test_an_unknown_planted_error_is_refused(emulated_native):
@@ -97,11 +100,11 @@ def test_an_unknown_planted_error_is_refused(emulated_native):
         emulated_native.planted("another", 0, 0, THREADS, 0)
 
 
-# ---- barriers of the operations themselves
+# ---- barriers of the operations
 
 
 def decode_case(in_place):
-    """Maps for which a block has several warps."""
+    """Maps so large that a block has several warps."""
     heatmaps, mirrored = maps("noise", (2, 2, 32, 40), 1), maps("noise", (2, 2, 32, 40), 2)
     points, heat = marked((2, 2, 2), np.float32), marked((2, 2), np.float32)
     averaged = heatmaps if in_place else marked(heatmaps.shape, np.float32)
@@ -128,7 +131,7 @@ def crop_case():
 
 
 def oks_nms_case():
-    """More poses than threads that gather them; many repeat others of their 32 and of those before."""
+    """More poses than a block has threads; many are close to others, within the same 32 candidates and before them."""
     draw = rng(2)
     points = draw.uniform(0, 130, (300, 1, 2)).astype(np.float32)
     scores, areas = draw.uniform(size=300).astype(np.float32), np.full(300, 2500, np.float32)
@@ -151,7 +154,7 @@ CASES = {
 
 
 def outcome(native, name, order, skipped):
-    """The bytes that a case wrote, and the reports."""
+    """Return the bytes that a case wrote, and the reports."""
     settings = native.settings()
     settings.order, settings.seed, settings.skipped_barrier = order, 1, skipped
     settings.shared_limit = 2048 if "beyond" in name else 48 * 1024
@@ -166,6 +169,18 @@ def outcome(native, name, order, skipped):
     return [output.tobytes() for output in outputs], native.take_reports()
 
 
+def check_missing_barrier(native, name, barrier):
+    """A skipped barrier is reported, or changes the result in one of the thread orders."""
+    orders = [native.Order.ascending, native.Order.descending, native.Order.shuffled]
+    expected = {order: outcome(native, name, order, -1) for order in orders}
+    detected = []
+    for order in orders:
+        assert expected[order] == (expected[orders[0]][0], [])
+        result, reports = outcome(native, name, order, barrier)
+        detected.append(bool(reports) or result != expected[order][0])
+    assert any(detected)
+
+
 @pytest.mark.parametrize(
     ("name", "barrier"),
     [
@@ -176,14 +191,5 @@ def outcome(native, name, order, skipped):
         ("oks_nms", 1),
     ],
 )
-def test_a_missing_barrier_of_an_operation_is_noticed(emulated: EmulatedOps, name, barrier):
-    """By a report, or by another result in some order of threads."""
-    native = emulated.native
-    orders = [native.Order.ascending, native.Order.descending, native.Order.shuffled]
-    noticed = []
-    sound = {order: outcome(native, name, order, -1) for order in orders}
-    for order in orders:
-        assert sound[order] == (sound[orders[0]][0], [])
-        result, reports = outcome(native, name, order, barrier)
-        noticed.append(bool(reports) or result != sound[order][0])
-    assert any(noticed)
+def test_a_missing_barrier_of_an_operation_is_detected(emulated: EmulatedOps, name, barrier):
+    check_missing_barrier(emulated.native, name, barrier)

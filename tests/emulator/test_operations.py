@@ -1,4 +1,4 @@
-"""Device-specific behavior of the operations: other orders of threads, addresses, more than one round of work."""
+"""Device-specific behavior of the operations: thread orders, alignment, and more work than one pass of a block."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375
 
 
 def near(refine):
-    """The CPU and the device use different exponentials and logarithms; all else rounds alike."""
+    """Tolerance of points: CPU and device differ only in their exponential and logarithm."""
     return {"rtol": 0, "atol": 2e-4 if refine == "dark" else 0}
 
 
 def same_decode(emulated, heatmaps, mirrored, **arguments):
-    """The device gives the CPU's numbers: maps and heat to the last bit."""
+    """Compare with the CPU: maps and heat bit by bit."""
     expected = ops.decode(heatmaps, mirrored, average=True, **arguments)
     decoded = emulated.decode(heatmaps, mirrored, average=True, **arguments)
     np.testing.assert_array_equal(decoded.heatmaps, expected.heatmaps)
@@ -45,7 +45,7 @@ def same_decode(emulated, heatmaps, mirrored, **arguments):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("limit", [48 * 1024, 1100])
 def test_the_average_in_place(emulated: EmulatedOps, refine, alignment, dtype, limit):
-    """Maps that fit into shared memory, and maps that do not; several warps, and the vectors' widths."""
+    """With and without maps in shared memory, several warps, and loads of 16 bytes or of single values."""
     emulated.native.settings().shared_limit = limit
     for width in (24, 30, 33):
         heatmaps, mirrored = (
@@ -64,7 +64,7 @@ def test_the_average_in_place(emulated: EmulatedOps, refine, alignment, dtype, l
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(("height", "width"), [(96, 72), (64, 48), (65, 63), (130, 128)])
-def test_maps_of_several_rounds(emulated: EmulatedOps, height, width, dtype):
+def test_maps_larger_than_one_pass_of_a_block(emulated: EmulatedOps, height, width, dtype):
     heatmaps, mirrored = (maps(kind, (1, 2, height, width), 1, dtype) for kind in ("noise", "few_levels"))
     for refine in ("second_peak", "dark"):
         same_decode(emulated, heatmaps, mirrored, flip_pairs=[(0, 1)], refine=refine, alignment="hrnet")
@@ -73,8 +73,8 @@ def test_maps_of_several_rounds(emulated: EmulatedOps, height, width, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("unaligned", ["heatmaps", "mirrored", "averaged"])
-def test_arrays_that_lie_on_no_vector_boundary(emulated: EmulatedOps, unaligned, dtype):
-    """The fast path needs 16 bytes; an array that lies one value further takes the other, with the same result."""
+def test_unaligned_arrays(emulated: EmulatedOps, unaligned, dtype):
+    """An array that is not aligned to 16 bytes is read value by value, with the same result."""
     shape = (2, 3, 8, 16)
     heatmaps, mirrored = maps("noise", shape, 1, dtype), maps("noise", shape, 2, dtype)
     expected = ops.decode(heatmaps, mirrored, flip_pairs=(), average=True)
@@ -93,7 +93,7 @@ def test_arrays_that_lie_on_no_vector_boundary(emulated: EmulatedOps, unaligned,
 
 
 def place(array, offset):
-    """A copy that begins `offset` values after a boundary of 64 bytes, and ends where its memory does."""
+    """A copy that starts `offset` values after a 64-byte boundary and ends at the end of its memory."""
     size = array.itemsize
     store = np.empty(array.nbytes + 64 + offset * size, np.uint8)
     skipped = -store.ctypes.data % 64 + offset * size
@@ -103,7 +103,7 @@ def place(array, offset):
 
 
 @pytest.mark.parametrize("refine", REFINEMENTS)
-def test_the_same_bits_in_every_order(emulated: EmulatedOps, refine):
+def test_decode_is_bit_identical_in_every_thread_order(emulated: EmulatedOps, refine):
     heatmaps, mirrored = maps("few_levels", (2, 4, 20, 24), 1), maps("few_levels", (2, 4, 20, 24), 2)
     order = emulated.native.Order
     results = []
@@ -132,7 +132,7 @@ def crop_inputs(count, frame_count=3):
 
 
 def same_crop(emulated, frames, boxes, **arguments):
-    """Within a rounding of the CPU, whose oldest instruction set has no fused multiply-add."""
+    """Compare with the CPU to rounding error: its baseline instruction set has no fused multiply-add."""
     arguments = {"mean": MEAN, "std": STD, "mirrored": True, **arguments}
     expected = ops.crop(frames, boxes, **arguments)
     crops = emulated.crop(frames, boxes, **arguments)
@@ -144,13 +144,13 @@ def same_crop(emulated, frames, boxes, **arguments):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (2, 300), (64, 9), (530, 3), (601, 2), (37, 41)])
-def test_crops_of_several_rounds(emulated: EmulatedOps, size, dtype):
+def test_crops_larger_than_one_pass_of_a_block(emulated: EmulatedOps, size, dtype):
     frames, boxes, index = crop_inputs(2)
     same_crop(emulated, frames, boxes, frame_index=index, size=size, dtype=dtype)
 
 
-def test_many_boxes_share_long_bands(emulated: EmulatedOps):
-    """So many rows for so small a device that a block takes the most of them."""
+def test_bands_of_the_maximum_height(emulated: EmulatedOps):
+    """A device of one multiprocessor with many rows: blocks process bands of the maximum height."""
     emulated.native.settings().multiprocessors = 1
     frames, boxes, index = crop_inputs(70)
     same_crop(emulated, frames, boxes, frame_index=index, size=(8, 130), dtype="float16")
@@ -163,7 +163,7 @@ def test_more_frames_than_one_launch_takes(emulated: EmulatedOps):
 
 
 @pytest.mark.parametrize("offset", [1, 2, 3])
-def test_frames_and_crops_that_lie_on_no_word(emulated: EmulatedOps, offset):
+def test_unaligned_frames_and_crops(emulated: EmulatedOps, offset):
     frame = rng(3).integers(0, 256, (21, 19, 3), np.uint8)
     boxes = np.float32([[0, 0, 19, 21], [-5, -5, 12, 30]])
     arguments = {"size": (18, 20), "mean": MEAN, "std": STD}
@@ -179,7 +179,7 @@ def test_frames_and_crops_that_lie_on_no_word(emulated: EmulatedOps, offset):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("edge", range(4))
-def test_a_box_that_is_not_finite_gives_black_and_nan(emulated: EmulatedOps, value, edge):
+def test_a_non_finite_box_gives_a_black_crop_and_a_nan_transform(emulated: EmulatedOps, value, edge):
     """On a device nobody can look at the boxes before; the neighbours' crops are as ever."""
     frames, boxes, index = crop_inputs(3)
     arguments = {"frame_index": index, "size": (9, 7), "mean": MEAN, "std": STD, "mirrored": True}
@@ -195,7 +195,7 @@ def test_a_box_that_is_not_finite_gives_black_and_nan(emulated: EmulatedOps, val
 
 
 @pytest.mark.parametrize("which", [-1, 3, 64, 2**31 - 1, -(2**31)])
-def test_a_frame_that_is_not_there_gives_black(emulated: EmulatedOps, which):
+def test_a_frame_index_out_of_range_gives_a_black_crop(emulated: EmulatedOps, which):
     frames, boxes, index = crop_inputs(3)
     arguments = {"size": (8, 6), "mean": MEAN, "std": STD}
     expected = ops.crop(frames, boxes, frame_index=index, **arguments)
@@ -210,7 +210,7 @@ def test_a_frame_that_is_not_there_gives_black(emulated: EmulatedOps, which):
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 65, 300])
 @pytest.mark.parametrize("frames", [1, 5])
-def test_nms_of_every_number_of_rounds(emulated: EmulatedOps, count, frames):
+def test_oks_nms_candidate_counts(emulated: EmulatedOps, count, frames):
     draw = rng(count)
     points = draw.uniform(0, 40 * count**0.5, (count, 1, 2)).astype(np.float32)
     scores = draw.choice(np.linspace(0, 1, 1 + count // 2), count).astype(np.float32)
@@ -222,7 +222,7 @@ def test_nms_of_every_number_of_rounds(emulated: EmulatedOps, count, frames):
     assert count < 31 or 1 < len(kept) < count
 
 
-def test_scores_that_are_not_numbers_come_last(emulated: EmulatedOps):
+def test_nan_scores_come_last(emulated: EmulatedOps):
     """The CPU refuses them; a device cannot look before it starts."""
     points = np.float32([[[x, 0]] for x in range(0, 500, 100)])
     scores = np.float32([np.nan, 0.5, np.nan, -np.inf, 0.7])
@@ -231,7 +231,7 @@ def test_scores_that_are_not_numbers_come_last(emulated: EmulatedOps):
 
 
 @pytest.mark.parametrize("count", [1, 33, 300])
-def test_box_nms_of_every_number_of_rounds(emulated: EmulatedOps, count):
+def test_box_nms_candidate_counts(emulated: EmulatedOps, count):
     draw = rng(count)
     corners = draw.uniform(0, 15 * count**0.5, (count, 2))
     boxes = np.concatenate([corners, corners + draw.uniform(5, 40, (count, 2))], axis=1).astype(np.float32)
@@ -243,8 +243,8 @@ def test_box_nms_of_every_number_of_rounds(emulated: EmulatedOps, count):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_boxes_and_scores_that_are_not_finite_come_last(emulated: EmulatedOps, value):
-    """The CPU refuses them; a device cannot look before it starts. They suppress nothing."""
+def test_non_finite_boxes_and_scores_come_last(emulated: EmulatedOps, value):
+    """The CPU refuses them; values on a device are not checked. They suppress nothing."""
     boxes = np.float32([[0, 0, 4, 4]] * 5)
     boxes[1, 3] = boxes[3, 0] = value
     scores = np.float32([0.5, 0.9, np.nan, 0.8, 0.7])
@@ -267,7 +267,7 @@ def people_and_maps(count, keypoints, height, width, dtype=np.float32):
 
 @pytest.mark.parametrize("limit", [48 * 1024, 1100])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_features_of_maps_that_fit_into_shared_memory_or_not(emulated: EmulatedOps, limit, dtype):
+def test_map_features_with_and_without_shared_memory(emulated: EmulatedOps, limit, dtype):
     emulated.native.settings().shared_limit = limit
     heatmaps, mirrored, arguments = people_and_maps(2, 3, 30, 29, dtype)
     for opposite in (None, mirrored):
@@ -276,16 +276,16 @@ def test_features_of_maps_that_fit_into_shared_memory_or_not(emulated: EmulatedO
         np.testing.assert_allclose(features, expected, rtol=2e-5, atol=1e-5)
 
 
-def test_features_of_many_keypoints(emulated: EmulatedOps):
-    """More of them than threads of a block."""
+def test_map_features_of_many_keypoints(emulated: EmulatedOps):
+    """More keypoints than a block has threads."""
     heatmaps, _, arguments = people_and_maps(1, 300, 4, 3)
     features = emulated.map_features(heatmaps, **arguments)
     np.testing.assert_allclose(features, ops.map_features(heatmaps, **arguments), rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_people_of_whom_something_is_not_finite_get_nan(emulated: EmulatedOps, value):
-    """The CPU refuses them; a device cannot look before it starts. The others' features are as ever."""
+def test_people_with_non_finite_inputs_get_nan_features(emulated: EmulatedOps, value):
+    """The CPU refuses them; values on a device are not checked. Other people's features are unaffected."""
     heatmaps, mirrored, arguments = people_and_maps(3, 4, 6, 8)
     expected = ops.map_features(heatmaps, mirrored, **arguments)
     poses = {**arguments, "heat": heatmaps.max(axis=(2, 3))}
@@ -306,7 +306,7 @@ def test_people_of_whom_something_is_not_finite_get_nan(emulated: EmulatedOps, v
             np.testing.assert_allclose(features[[0, 2]], expected[[0, 2]], rtol=2e-5, atol=1e-5)
 
 
-def test_features_and_trees_have_the_same_bits_in_every_order(emulated: EmulatedOps):
+def test_map_features_and_forest_are_bit_identical_in_every_thread_order(emulated: EmulatedOps):
     heatmaps, mirrored, arguments = people_and_maps(2, 4, 20, 24)
     model = Forest(len(feature_names(4, mirrored=True)), **trees(5, 300, 24, 40))
     order, results = emulated.native.Order, []
@@ -319,7 +319,7 @@ def test_features_and_trees_have_the_same_bits_in_every_order(emulated: Emulated
     np.testing.assert_allclose(once.forest(features, model), ops.forest(features, model), rtol=1e-6)
 
 
-def test_scores_and_oks_of_more_than_a_block(emulated: EmulatedOps):
+def test_scores_and_oks_of_more_people_than_a_block_has_threads(emulated: EmulatedOps):
     draw = rng(1)
     similarity, visibility = draw.uniform(size=(2, 300, 5)).astype(np.float32)
     np.testing.assert_array_equal(emulated.score(similarity, visibility), ops.score(similarity, visibility))

@@ -1,6 +1,6 @@
-"""The operations' kernels as nvcc compiles them: the PTX runs the cases that the sources run, on the same machine.
+"""The tests of the operations on the PTX that nvcc compiles, run by the emulator's PTX interpreter.
 
-For the lowest and the highest architecture that the build compiles for. What ptxas makes of the PTX is not tested.
+For the lowest and the highest architecture of the build. The machine code that ptxas makes of PTX is not tested.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .same_cases import *  # noqa: F403
 from .same_cases import operations_taken_from
 from .test_operations import *  # noqa: F403
 
-# The two slowest, over many small maps; the other tests reach the same instructions.
-del test_any_maps_decode_as_the_reference, test_any_finite_maps_have_the_references_features  # noqa: F821
+# The two slowest tests; other tests execute the same instructions.
+del test_decode_random_maps_match_the_reference, test_map_features_random_maps_match_the_reference  # noqa: F821
 
 
 @pytest.fixture(autouse=True, scope="module", params=build.ARCHITECTURES)
@@ -30,7 +30,7 @@ def _on_ptx(emulated: EmulatedOps, request: pytest.FixtureRequest) -> Iterator[N
     emulated.native.load_ptx([])
 
 
-def test_the_architectures_are_the_outermost_of_the_build():
+def test_the_lowest_and_the_highest_architecture_of_the_build_are_tested():
     text = (build.ROOT / "cmake" / "cuda_architectures.cmake").read_text()
     listed = re.search(r"foreach\(architecture ([\d ]+)\)", text)
     assert listed

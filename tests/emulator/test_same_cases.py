@@ -1,7 +1,6 @@
-"""The CPU tests of the operations, run on emulated CUDA: the same cases, the same references.
+"""Tests of the operations (tests/ops), run on emulated CUDA.
 
-Each call takes the next of ascending, descending and shuffled thread orders, and a call that the emulator reports
-anything about fails.
+Each call uses the next thread order (ascending, descending, shuffled) and fails if the emulator reports anything.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The emulated operations under AddressSanitizer and UndefinedBehaviorSanitizer, in processes of their own."""
+"""The emulated operations under AddressSanitizer and UndefinedBehaviorSanitizer, in separate processes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from . import build
 
 FOUND = 86
-"""The exit code that build.sanitizer_environment gives the sanitizers."""
+"""Exit code of a process stopped by a sanitizer (see build.sanitizer_environment)."""
 
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    """For a process that loads the sanitized build, which is made here."""
+    """Environment of a process that loads the sanitized build."""
     variables = build.sanitizer_environment()
     if variables is None:
         pytest.skip(f"{build.compiler()} has no AddressSanitizer library")
@@ -35,8 +35,8 @@ def run(environment, *arguments):
 
 
 @pytest.mark.parametrize("file", ["test_same_cases.py", "test_operations.py"])
-def test_the_cases_pass_under_the_sanitizers(environment, file):
-    """All but one, whose many small maps take long and reach no other memory than the rest."""
+def test_operations_pass_under_the_sanitizers(environment, file):
+    """All but one slow test, whose memory accesses other tests cover."""
     chosen = ["-k", "not two_largest_values"]
     ran = run(
         environment, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen, f"tests/emulator/{file}"
@@ -52,7 +52,7 @@ native = build.load()
 assert native.sanitized
 source, result = np.zeros(64 + {spare}, np.float32), np.zeros(64, np.float32)
 native.planted({error!r}, source.ctypes.data + {offset}, result.ctypes.data, 64, {argument})
-print("came through")
+print("finished")
 """
 
 
@@ -72,7 +72,7 @@ print("came through")
 def test_a_planted_error_ends_the_process(environment, error, argument, spare, offset, found):
     code = f"import sys; sys.path.insert(0, 'tests'){PLANTED.format(**locals())}"
     ran = run(environment, "-c", code)
-    assert ("came through" in ran.stdout) == (found is None)
+    assert ("finished" in ran.stdout) == (found is None)
     assert (ran.returncode == 0) == (found is None), ran.stderr
     if found and "threads" not in found:
         assert ran.returncode == FOUND
@@ -88,13 +88,13 @@ room = {people} * 2 * 8 * 12
 heatmaps, points, heat = np.zeros(room, np.float32), np.zeros({people} * 4, np.float32), np.zeros({people} * 2, np.float32)
 native.cuda.decode(heatmaps.ctypes.data, 0, 0, points.ctypes.data, heat.ctypes.data, 0, 3, 2, 8, 12, 0, {refine}, False,
                    [1.0, 0.0], [1.0, 0.0], 2.0, [0, 1], 0)
-print("came through")
+print("finished")
 """
 
 
 @pytest.mark.parametrize("refine", range(4))
-def test_an_operation_that_is_told_of_too_many_people_is_caught(environment, refine):
-    assert "came through" in run(environment, "-c", OPERATION.format(people=3, refine=refine)).stdout
+def test_reads_beyond_an_array_by_an_operation_are_detected(environment, refine):
+    assert "finished" in run(environment, "-c", OPERATION.format(people=3, refine=refine)).stdout
     ran = run(environment, "-c", OPERATION.format(people=2, refine=refine))
     assert ran.returncode == FOUND
     assert "heap-buffer-overflow" in ran.stderr

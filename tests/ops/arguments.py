@@ -1,4 +1,4 @@
-"""Valid arguments for every operation, and ways to spoil them."""
+"""Valid arguments for every operation, and functions that make them invalid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FILL = -77
 
 
 class OnDevice:
-    """Something that says it lies on a CUDA device."""
+    """A host array that claims to be on a CUDA device."""
 
     def __init__(self, array, **interface):
         self.array, self.interface = array, interface
@@ -28,13 +28,13 @@ class OnDevice:
 
 
 class Case:
-    """Valid arguments of an operation, its outputs full of FILL, and the operation."""
+    """An operation, valid arguments for it, and outputs filled with FILL."""
 
     def __init__(self, operation, inputs, keywords, out):
         self.operation, self.inputs, self.keywords, self.out = operation, inputs, keywords, out
 
     def run(self, **changes):
-        """Run the operation with some arguments changed; a callable makes the new value from the old one."""
+        """Run the operation with some arguments changed; a callable computes the new value from the old one."""
         arguments = {**self.inputs, **self.keywords, "out": self.out}
         for name, change in changes.items():
             arguments[name] = change(arguments.get(name)) if callable(change) else change
@@ -130,7 +130,7 @@ def decode_simcc_case():
 
 
 def pose_people():
-    """Where two people of four keypoints are."""
+    """Points, boxes and frame sizes of two people of four keypoints."""
     return {
         "boxes": np.float32([[0, 0, 10, 20], [5, 5, 30, 40]]),
         "frame_sizes": np.float32([[40, 50], [40, 50]]),
@@ -189,7 +189,7 @@ CASES = {
 
 
 def entry(value, index=(0, 0)):
-    """A change: the same array with another value at an index."""
+    """A change: the same array with `value` at `index`."""
 
     def change(array):
         array = array.copy()
@@ -221,5 +221,5 @@ def frozen(array):
 
 
 def stretched(array):
-    """As large again on the last axis, of which every second value is taken."""
+    """Every second value along the last axis of an array twice as large."""
     return np.repeat(array, 2, axis=-1)[..., ::2]

@@ -1,4 +1,4 @@
-"""Inputs for the operations: drawn ones, and ones that sit on the edges where a decision flips."""
+"""Inputs for the operations: random ones, and ones on decision edges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 DRAWN = settings(derandomize=True, database=None, deadline=None, max_examples=40, print_blob=False)
-"""The same examples on every run and every machine."""
+"""Hypothesis draws the same examples on every run and every machine."""
 
 REFINEMENTS = ("second_peak", "gradient", "dark", "none")
 ALIGNMENTS = ("half_pixel", "hrnet", "udp")
@@ -15,12 +15,12 @@ MAP_KINDS = ("noise", "few_levels", "constant", "negative", "holes", "bumps", "e
 
 
 def rng(seed=0):
-    """A generator of its own for every test."""
+    """A seeded random generator."""
     return np.random.default_rng(seed)
 
 
 def maps(kind, shape, seed, dtype=np.float32):
-    """(N,K,h,w) maps of one of MAP_KINDS; `few_levels` are full of ties, `holes` of NaN and infinities."""
+    """(N,K,h,w) maps of one of MAP_KINDS; few_levels has many ties, holes has NaN and infinities."""
     draw = rng(seed)
     if kind == "constant":
         values = np.full(shape, draw.choice([0.0, -0.0, 1.0, -3.5]))
@@ -51,7 +51,7 @@ def gaussians(centers, map_size, sigma):
 
 
 def with_two_peaks(height, width):
-    """(P,1,h,w) float32 maps, and the flat indices (P,2) of their two largest values: every ordered pair."""
+    """(P,1,h,w) float32 maps, one per ordered pair of cells, and flat indices (P,2) of their two largest values."""
     cells = height * width
     first, second = (index.ravel() for index in np.mgrid[:cells, :cells])
     first, second = first[first != second], second[first != second]
@@ -75,7 +75,7 @@ def gap(values):
 
 
 def strided(array):
-    """The same values in an array that is not contiguous on any axis and cannot be written."""
+    """A read-only copy that is not contiguous along any axis."""
     wide = np.zeros([2 * length + 1 for length in array.shape], array.dtype)
     view = wide[tuple(slice(1, None, 2) for _ in array.shape)]
     view[...] = array

@@ -19,7 +19,7 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Put the number of threads back that a test changes."""
+    """Restore the number of threads after the test."""
     before = ops.get_threads()
     yield
     ops.set_threads(before)

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def mirrored_back(mirrored, flip_pairs=None, alignment="half_pixel"):
-    """(N,K,h,w) maps of the mirrored crop as they lie over the crop: columns reversed, pairs exchanged."""
+    """(N,K,h,w) mirrored-back maps: columns reversed, pairs exchanged."""
     order = list(range(mirrored.shape[1]))
     for left, right in flip_pairs or ():
         order[left], order[right] = right, left
@@ -25,7 +25,7 @@ def mirrored_back(mirrored, flip_pairs=None, alignment="half_pixel"):
 
 
 def average(heatmaps, mirrored=None, *, flip_pairs=None, alignment="half_pixel"):
-    """(N,K,h,w) float32: half the sum of the maps and the mirrored maps; without those, the maps."""
+    """(N,K,h,w) float32: mean of the maps and the mirrored-back maps; without mirrored, the maps."""
     maps = heatmaps.astype(np.float32)
     if mirrored is None:
         return maps
@@ -34,7 +34,7 @@ def average(heatmaps, mirrored=None, *, flip_pairs=None, alignment="half_pixel")
 
 
 def largest(values, leaving_out=None):
-    """Flat index of the largest finite value, the first of equals; None if none is finite."""
+    """Flat index of the largest finite value, ties to the lowest index; None if no value is finite."""
     best = None
     for index, value in enumerate(values):
         if index != leaving_out and math.isfinite(value) and (best is None or value > values[best]):
@@ -43,7 +43,7 @@ def largest(values, leaving_out=None):
 
 
 def second_peak_step(heatmap, x, y):
-    """A quarter pixel towards the largest of the other cells."""
+    """Offset of a quarter pixel towards the largest of the other cells."""
     width = heatmap.shape[1]
     second = largest(heatmap.ravel().tolist(), leaving_out=y * width + x)
     if second is None:
@@ -54,7 +54,7 @@ def second_peak_step(heatmap, x, y):
 
 
 def gradient_step(heatmap, x, y):
-    """A quarter pixel per axis towards the larger neighbor, where there are two."""
+    """Offset of a quarter pixel per axis towards the larger neighbor; 0 where one is outside the map."""
 
     def side(before, after):
         return 0.25 if after > before else -0.25 if after < before else 0.0
@@ -67,7 +67,7 @@ def gradient_step(heatmap, x, y):
 
 
 def log_blurred(heatmap, x, y, sigma):
-    """(3,3) log of the Gaussian-weighted sums around (x, y); outside the map the border's value stands."""
+    """(3,3) log of the Gaussian-weighted sums around (x, y); border values are repeated outside the map."""
     height, width = heatmap.shape
     radius = math.ceil(2.5 * sigma)
     values = np.where(np.isfinite(heatmap), heatmap, 0).astype(np.float64)
@@ -84,7 +84,7 @@ def log_blurred(heatmap, x, y, sigma):
 
 
 def taylor(patch):
-    """Gradient (2,) and Hessian (2,2) in the middle of a (3,3) patch, by central differences."""
+    """Gradient (2,) and Hessian (2,2) at the center of a (3,3) patch, by central differences."""
     gradient = np.array([(patch[1, 2] - patch[1, 0]) / 2, (patch[2, 1] - patch[0, 1]) / 2])
     xx = patch[1, 2] - 2 * patch[1, 1] + patch[1, 0]
     yy = patch[2, 1] - 2 * patch[1, 1] + patch[0, 1]
@@ -93,7 +93,7 @@ def taylor(patch):
 
 
 def dark_step(heatmap, x, y, sigma):
-    """Newton's step on the log of the blurred map, at most a pixel per axis; none without a maximum."""
+    """Newton step on the log of the blurred map, at most a pixel per axis; (0, 0) without a maximum."""
     gradient, hessian = taylor(log_blurred(heatmap, x, y, sigma))
     determinant = hessian[0, 0] * hessian[1, 1] - hessian[0, 1] ** 2
     if not (hessian[0, 0] < 0 and determinant > 1e-12):
@@ -103,7 +103,7 @@ def dark_step(heatmap, x, y, sigma):
 
 
 def refined_peak(heatmap, refine="second_peak", blur_sigma=2.0):
-    """(x, y, heat) of one (h,w) map in heatmap pixels; NaN three times if no value is finite."""
+    """(x, y, heat) of one (h,w) map, in heatmap pixels; all NaN if no value is finite."""
     peak = largest(heatmap.ravel().tolist())
     if peak is None:
         return math.nan, math.nan, math.nan
@@ -131,7 +131,7 @@ def to_crop(index, cells, pixels, alignment):
 
 
 def to_heatmap(crop, cells, pixels, alignment):
-    """Heatmap index of a crop pixel: where a target made with this alignment has its center."""
+    """Heatmap index of a crop pixel: the center of a target made with this alignment."""
     if alignment == "half_pixel":
         return (crop + 0.5) * cells / pixels - 0.5
     if alignment == "hrnet":
@@ -218,7 +218,7 @@ def crop(frames, boxes, *, size, frame_index=None, padding=1.25, mean, std, colo
 
 
 def score(similarity, visibility, box_scores=None):
-    """(N,) float64: equation 10, the similarities' mean weighted by visibility, times the box scores."""
+    """(N,) float64: equation 10, the mean similarity weighted by visibility, times the box scores."""
     similarity, visibility = similarity.astype(np.float64), visibility.astype(np.float64)
     result = np.zeros(len(similarity))
     for n in range(len(similarity)):
@@ -237,7 +237,7 @@ def conventional_score(heat, box_scores=None):
 
 
 def keypoint_similarity(a, b, area, sigma):
-    """Equation 2 for two points; a point that is not finite is similar to nothing."""
+    """Equation 2 for two points; 0 if one is not finite."""
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return 0.0
     distance = math.hypot(float(a[0]) - float(b[0]), float(a[1]) - float(b[1]))
@@ -253,7 +253,7 @@ def pose_similarity(a, b, area, sigmas, visible=None):
 
 
 def oks(a, b, *, areas, sigmas, visible=None):
-    """(N,M) float64: OKS of every pose of a with every pose of b."""
+    """(N,M) float64: OKS of every pose in a with every pose in b."""
     result = np.empty((len(a), len(b)))
     for n in range(len(a)):
         for m in range(len(b)):
@@ -263,7 +263,7 @@ def oks(a, b, *, areas, sigmas, visible=None):
 
 
 def box_iou(a, b):
-    """Intersection over union of two xyxy boxes; 0 where one has no area."""
+    """Intersection over union of two xyxy boxes; 0 if one has no area."""
     width = min(float(a[2]), float(b[2])) - max(float(a[0]), float(b[0]))
     height = min(float(a[3]), float(b[3])) - max(float(a[1]), float(b[1]))
     if width <= 0 or height <= 0:
@@ -283,7 +283,7 @@ def oks_nms(points, scores, *, areas, sigmas, threshold=0.9, frame_index=None):
 
 
 def greedy(scores, similarity, threshold, frame_index=None):
-    """Kept indices, best first: each goes whose similarity(index, kept) with a better one exceeds threshold."""
+    """Kept indices, best first; an index is dropped if its similarity to a better kept one exceeds the threshold."""
     order = sorted(range(len(scores)), key=lambda index: (-float(scores[index]), index))
     kept = []
     for index in order:
@@ -294,7 +294,7 @@ def greedy(scores, similarity, threshold, frame_index=None):
 
 
 def pair_similarity(points, areas, sigmas, first, second):
-    """OKS of two detected poses: the area is the mean of theirs."""
+    """OKS of two detected poses, with the mean of their areas."""
     return pose_similarity(
         points[first], points[second], (float(areas[first]) + float(areas[second])) / 2, sigmas
     )
@@ -356,7 +356,7 @@ def pose_features(points, heat, *, boxes, frame_sizes, flip_pairs):
 
 
 def neighbors(heatmap, y, x):
-    """(value, flat index) of the up to eight cells around one."""
+    """(value, flat index) of the up to eight neighbors of a cell."""
     height, width = heatmap.shape
     return [
         (heatmap[j, i], j * width + i)
@@ -367,7 +367,7 @@ def neighbors(heatmap, y, x):
 
 
 def local_peaks(heatmap):
-    """Flat indices of the cells above 0 that come before their neighbors, the highest first."""
+    """Flat indices of the local peaks above 0, the highest first."""
     width = heatmap.shape[1]
     found = []
     for index, value in enumerate(heatmap.ravel()):
@@ -378,7 +378,7 @@ def local_peaks(heatmap):
 
 
 def one_map_features(heatmap, mirror):
-    """The features of one averaged (h,w) map that need no other map."""
+    """Features of one averaged (h,w) map that need no other map."""
     names = (
         "second_heat", "second_ratio", "second_x", "second_y", "second_distance", "mass", "mass_near", "center_x",
         "center_y", "spread", "local_spread", "entropy", "peaks", "ring", "half_area",
@@ -446,7 +446,7 @@ def map_features(heatmaps, mirrored=None, *, points, boxes, frame_sizes, flip_pa
 
 
 def opinion_features(features, points, second_points, second_heat, *, boxes, sigmas, flip_pairs):
-    """(N,K,F+5) float64: the features, then what the second estimator says of each keypoint."""
+    """(N,K,F+5) float64: the features, then five about the second estimator's keypoint."""
     rows = []
     lefts = mirror_pairs(flip_pairs, points.shape[1])[1]
     for n in range(len(points)):
@@ -473,7 +473,7 @@ def feature_array(people, names):
 
 
 def forest(features, model):
-    """(N,K) float64: the sigmoid of the sum of the leaves that each row comes to."""
+    """(N,K) float64: sigmoid of the sum of the leaves that each row reaches."""
     values = np.zeros(features.shape[:2])
     for n, k in np.ndindex(*values.shape):
         for root in model["roots"]:

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.usefixtures("instruction_set")
 MEAN = np.array([123.675, 116.28, 103.53])
 STD = np.array([58.395, 57.12, 57.375])
 GRAY = {"float32": 0.002, "float16": 0.06}
-"""Largest difference from the reference in gray levels, of 255, near the image's origin."""
+"""Largest difference from the reference, in gray levels (0 to 255), near the image's origin."""
 GRAY_PER_PIXEL = 3e-5
-"""What single precision adds with every pixel away from the origin; 0.06 at 1920."""
+"""Rounding error of single precision per pixel of distance from the origin, in gray levels."""
 
 
 def as_list(frames):
@@ -29,7 +29,7 @@ def as_list(frames):
 
 
 def check(frames, boxes, size, dtype="float32", **arguments):
-    """crop gives the reference's pixels to GRAY, and its transforms to a ten-thousandth of an image pixel."""
+    """Compare crop with the reference: pixels to GRAY, transforms to 1e-4 image pixel."""
     pixels, transforms = reference.crop(as_list(frames), boxes, size=size, mean=MEAN, std=STD, **arguments)
     crops = ops.crop(frames, boxes, size=size, mean=MEAN, std=STD, dtype=dtype, **arguments)
     assert crops.pixels.dtype == np.dtype(dtype)
@@ -51,7 +51,7 @@ def check(frames, boxes, size, dtype="float32", **arguments):
 
 
 def noise(height, width, seed=0):
-    """A frame in which neighbors differ as much as they can."""
+    """A frame of independent random pixels."""
     return rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -80,21 +80,21 @@ def crop_cases(draw):
 
 @settings(DRAWN, max_examples=80)
 @given(crop_cases())
-def test_any_boxes_crop_as_the_reference(case):
+def test_random_boxes_match_the_reference(case):
     frames, boxes, arguments = case
     check(frames, boxes, **arguments)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 192])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_every_width_of_crop(width, dtype):
+def test_crop_widths(width, dtype):
     check(
         noise(30, 41), np.float32([[3.3, 2.1, 29.7, 27.9], [-20, 5, 60, 9]]), (width, 5), dtype, mirrored=True
     )
 
 
 @pytest.mark.parametrize("color", ["bgr", "rgb"])
-def test_the_channels_leave_as_rgb(color):
+def test_output_channels_are_rgb(color):
     frame = np.zeros((6, 6, 3), np.uint8)
     frame[:] = (10, 100, 200)
     crops = ops.crop(
@@ -107,8 +107,8 @@ def test_the_channels_leave_as_rgb(color):
     )
 
 
-def test_a_box_of_the_crops_size_copies_its_pixels():
-    """Box edges are pixel borders: the box (2, 3, 10, 9) holds the pixels 2..9 and 3..8, whole."""
+def test_a_crop_without_scaling_copies_pixels():
+    """Box edges are pixel borders: the box (2, 3, 10, 9) covers columns 2 to 9 and rows 3 to 8."""
     frame = noise(12, 14)
     crops = ops.crop(
         frame, np.float32([[2, 3, 10, 9]]), size=(8, 6), padding=1, mean=[0] * 3, std=[1] * 3, color="rgb"
@@ -117,7 +117,7 @@ def test_a_box_of_the_crops_size_copies_its_pixels():
     np.testing.assert_array_equal(crops.transforms, [[[1, 0, 2], [0, 1, 3]]])
 
 
-def test_the_short_side_is_grown_about_the_center_and_then_both_are_padded():
+def test_boxes_are_grown_to_the_aspect_ratio_and_then_padded():
     crops = ops.crop(
         noise(9, 9), np.float32([[10, 20, 30, 30], [10, 20, 20, 60]]), size=(60, 80), mean=MEAN, std=STD
     )
@@ -138,14 +138,14 @@ def test_the_short_side_is_grown_about_the_center_and_then_both_are_padded():
         (1e7, 1e7, 1.1e7, 1.1e7),
     ],
 )
-def test_outside_the_image_is_black_before_the_normalization(box):
+def test_pixels_outside_the_image_are_black_before_normalization(box):
     crops = check(noise(20, 30), np.float32([box]), (12, 16), mirrored=True)
     expected = np.broadcast_to((-MEAN / STD)[None, :, None, None], crops.pixels.shape)
     np.testing.assert_allclose(crops.pixels, expected, rtol=1e-5)
 
 
-def test_the_border_fades_over_one_pixel():
-    """Half a pixel beyond the outermost center, half of the value is left; a quarter in the corner."""
+def test_the_image_border_fades_to_black_over_one_pixel():
+    """Half a pixel beyond the outermost pixel center half of the value remains; in the corner a quarter."""
     frame = np.full((5, 5, 3), 200, np.uint8)
     boxes = np.float32([[-0.5, 2, 0.5, 3], [-0.5, -0.5, 0.5, 0.5], [4.5, 4.5, 5.5, 5.5]])
     crops = ops.crop(frame, boxes, size=(1, 1), padding=1, mean=[0] * 3, std=[1] * 3)
@@ -153,15 +153,15 @@ def test_the_border_fades_over_one_pixel():
 
 
 @pytest.mark.parametrize("box", [(7, 8, 7, 8), (7, 8, 9, 8), (7, 8, 7, 12), (0, 0, 0, 0), (-9, -9, -9, -9)])
-def test_boxes_without_an_area(box):
-    """A point gives a crop of one color, a line the crop of its grown box; neither gives NaN."""
+def test_zero_area_boxes(box):
+    """A point gives a crop of one color, a line the crop of the grown box; neither gives NaN."""
     crops = check(noise(20, 30), np.float32([box]), (8, 6))
     assert np.isfinite(crops.pixels).all()
     assert np.isfinite(crops.transforms).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2)])
-def test_frames_of_a_pixel_or_two(shape):
+def test_tiny_frames(shape):
     check(
         noise(*shape), np.float32([[0, 0, 1, 1], [-3, -3, 4, 4], [0.2, 0.3, 0.4, 0.5]]), (9, 7), mirrored=True
     )
@@ -177,7 +177,7 @@ def test_frames_of_different_sizes():
         np.testing.assert_array_equal(alone.pixels[0], crops.pixels[n])
 
 
-def test_a_batch_of_frames_is_a_list_of_frames():
+def test_a_batch_gives_the_same_crops_as_a_list():
     batch = np.stack([noise(10, 12, 1), noise(10, 12, 2)])
     boxes = np.float32([[1, 1, 9, 8], [0, 0, 12, 10], [4, 4, 9, 9]])
     index = np.array([1, 0, 1])
@@ -194,8 +194,8 @@ def test_no_boxes(mirrored, dtype):
     assert crops.transforms.shape == (0, 2, 3)
 
 
-def test_batches_that_are_views():
-    """Every other frame, a window of all of them, one frame many times: without a copy, and right."""
+def test_views_as_batches():
+    """Every other frame, a window of each frame, one frame repeated, reversed order."""
     store = rng(1).integers(0, 256, (5, 24, 30, 3), np.uint8)
     boxes = np.float32([[1, 1, 9, 8], [0, 0, 12, 10], [4, 4, 9, 9]])
     index = np.array([2, 0, 1])
@@ -233,13 +233,13 @@ def test_strided_and_read_only_frames():
         np.testing.assert_array_equal(again.transforms, plain.transforms)
 
 
-def test_a_large_crop_of_a_large_frame():
-    """Far from the origin, where single precision has little left below the pixel."""
+def test_crops_far_from_the_origin():
+    """Single precision has few bits left for fractions of a pixel there."""
     frame = noise(64, 4096)
     check(frame, np.float32([[4000.3, 3.1, 4060.9, 60.2], [3900, -10, 4100, 80]]), (96, 32), mirrored=True)
 
 
-def test_boxes_in_double_precision_are_not_rounded_first():
+def test_float64_boxes_are_not_rounded_to_float32_first():
     frame = noise(8, 5000)
     box = np.array([[4980.123456789, 1.2, 4988.98765, 7.7]])
     expected = reference.transform(box[0], (16, 12))

@@ -1,4 +1,4 @@
-"""decode: average, peak, steps, heat, alignment and transforms, against the naive reference."""
+"""decode against the naive reference: average, peak, refinement, heat, alignment and transforms."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .cases import (
 pytestmark = pytest.mark.usefixtures("instruction_set")
 
 POINTS = 1e-4
-"""Crop or image pixels, beside what single precision has left at the coordinate."""
+"""Tolerance in crop or image pixels, in addition to the rounding of the coordinate to float32."""
 
 
 def check(heatmaps, mirrored=None, **arguments):
-    """decode gives the reference's points to POINTS, and its heat and average to the last bit."""
+    """Compare decode with the reference: points to POINTS, heat and average bit by bit."""
     if mirrored is not None:
         arguments.setdefault("flip_pairs", ())
     points, heat, averaged = reference.decode(heatmaps, mirrored, **arguments)
@@ -53,7 +53,7 @@ def check(heatmaps, mirrored=None, **arguments):
 
 @settings(DRAWN, max_examples=150)
 @given(map_cases(refinements=("second_peak", "gradient", "none")))
-def test_any_maps_decode_as_the_reference(case):
+def test_random_maps_match_the_reference(case):
     heatmaps, mirrored, arguments = case
     check(heatmaps, mirrored, **arguments)
 
@@ -61,7 +61,7 @@ def test_any_maps_decode_as_the_reference(case):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("kind", ["noise", "few_levels", "holes"])
 @pytest.mark.parametrize("width", [*range(1, 36), 48, 63, 64, 65, 72])
-def test_every_width(width, kind, dtype):
+def test_map_widths(width, kind, dtype):
     shape = (2, 3, 4, width)
     pairs = [(0, 2)]
     check(maps(kind, shape, width, dtype), maps(kind, shape, width + 1, dtype), flip_pairs=pairs)
@@ -69,17 +69,17 @@ def test_every_width(width, kind, dtype):
 
 
 @pytest.mark.parametrize("keypoints", [1, 2, 16, 17, 23, 64, 133])
-def test_every_number_of_keypoints(keypoints):
+def test_keypoint_counts(keypoints):
     draw = rng(keypoints)
     shape = (2, keypoints, 6, 9)
     pairs = swap_pairs(draw, keypoints)
-    assert keypoints < 16 or pairs, "without pairs the exchange is not tested"
+    assert keypoints < 16 or pairs, "without pairs the exchange of left and right is not tested"
     check(maps("noise", shape, 1), maps("noise", shape, 2), flip_pairs=pairs, crop_size=(36, 24))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 64])
 @pytest.mark.parametrize("both", [False, True])
-def test_every_number_of_people(count, both):
+def test_person_counts(count, both):
     shape = (count, 3, 8, 6)
     decoded = check(maps("noise", shape, 1), maps("noise", shape, 2) if both else None)
     assert decoded.points.shape == (count, 3, 2)
@@ -90,7 +90,7 @@ def test_every_number_of_people(count, both):
     ("height", "width"), [(1, 1), (1, 2), (2, 1), (1, 7), (7, 1), (3, 3), (4, 5), (5, 17)]
 )
 def test_the_two_largest_values_at_every_pair_of_cells(height, width, refine):
-    """Every border and corner is a peak beside seconds in every direction, mirrored too."""
+    """Peaks on every border and in every corner, with the second-largest value in every direction."""
     if height * width == 1:
         heatmaps = np.full((1, 1, 1, 1), 0.25, np.float32)
         first = np.zeros(1, int)
@@ -112,8 +112,8 @@ def test_the_two_largest_values_at_every_pair_of_cells(height, width, refine):
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_the_mirrored_maps_alone(alignment):
-    """Zero maps beside them: the peak is wherever the convention puts the mirrored one."""
+def test_mirrored_maps_averaged_with_zeros(alignment):
+    """The peak is where the alignment puts the peak of the mirrored map."""
     mirrored, cells = with_two_peaks(3, 6)
     decoded = check(np.zeros_like(mirrored), mirrored, alignment=alignment, refine="none")
     x, y = cells[:, 0] % 6, cells[:, 0] // 6
@@ -127,7 +127,7 @@ def test_the_mirrored_maps_alone(alignment):
 
 
 def test_ties_go_to_the_lowest_index():
-    """Plateaus of every length from every start, on a map as wide as several vectors."""
+    """Equal maxima from every first cell, with several distances, on a map several vectors wide."""
     cells = 3 * 37
     heatmaps = np.full((cells, cells), -1, np.float32)
     for start in range(cells):
@@ -142,7 +142,7 @@ def test_ties_go_to_the_lowest_index():
     start = np.arange(cells)
     np.testing.assert_array_equal(exact, np.stack([start % 37, start // 37], axis=1))
     assert (decoded.points[:-1] != exact[:-1, None]).any(axis=2).all(), (
-        "the second of the equals draws the point"
+        "the second of the equal cells attracts the point"
     )
 
 
@@ -159,7 +159,7 @@ def test_negative_and_positive_zero_are_equal():
     np.testing.assert_array_equal(decoded.points, 0)
 
 
-def test_all_negative_maps_have_their_peak_where_the_largest_is():
+def test_negative_maps_have_their_peak_at_the_largest_value():
     heatmaps = maps("negative", (3, 4, 9, 11), 7)
     assert (heatmaps < -1).all()
     assert (gap(heatmaps) > 0).all()
@@ -169,8 +169,8 @@ def test_all_negative_maps_have_their_peak_where_the_largest_is():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_never_peaks(hole, dtype):
-    """The hole goes through every cell beside a peak and a second peak that stay."""
+def test_non_finite_values_are_never_peaks(hole, dtype):
+    """One non-finite value, at every cell in turn."""
     cells = 4 * 19
     heatmaps = np.tile(maps("noise", (1, 1, 4, 19), 3, dtype), (cells, 1, 1, 1)).reshape(cells, -1)
     order = np.argsort(heatmaps[0].astype(np.float64))[::-1]
@@ -186,7 +186,7 @@ def test_values_that_are_not_finite_are_never_peaks(hole, dtype):
 
 @pytest.mark.parametrize("refine", ["second_peak", "gradient", "dark", "none"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (6, 4), (12, 33)])
-def test_a_map_without_a_finite_value_gives_nan_and_spares_its_neighbors(shape, refine):
+def test_a_map_without_finite_values_gives_nan_for_its_keypoint_only(shape, refine):
     heatmaps = maps("bumps", (2, 3, *shape), 5)
     heatmaps[0, 1] = rng(1).choice([np.nan, np.inf, -np.inf], size=shape)
     heatmaps[1, 0] = np.nan
@@ -200,7 +200,7 @@ def test_a_map_without_a_finite_value_gives_nan_and_spares_its_neighbors(shape, 
     np.testing.assert_array_equal(np.isnan(decoded.points), np.stack([lost, lost], axis=2))
 
 
-def test_one_finite_value_is_the_peak_and_has_no_second():
+def test_a_single_finite_value_is_the_peak():
     cells = 3 * 18
     heatmaps = np.full((cells, cells), np.nan, np.float32)
     heatmaps[:, ::2] = np.inf
@@ -211,7 +211,7 @@ def test_one_finite_value_is_the_peak_and_has_no_second():
     np.testing.assert_array_equal(decoded.points[:, 0], [(i % 18, i // 18) for i in range(cells)])
 
 
-def test_an_average_beyond_the_largest_float_does_not_win():
+def test_an_average_that_overflows_is_not_a_peak():
     heatmaps = np.zeros((1, 1, 2, 9), np.float32)
     heatmaps[0, 0, 0, 1] = heatmaps[0, 0, 1, 4] = 1
     heatmaps[0, 0, 0, 3] = 3.4e38
@@ -222,8 +222,8 @@ def test_an_average_beyond_the_largest_float_does_not_win():
     np.testing.assert_array_equal(decoded.points, [[[1, 0]]])
 
 
-def test_the_peak_of_half_precision_maps_is_the_unrounded_averages():
-    """Two cells whose averages differ in float32 and agree in float16: the second of them is the larger."""
+def test_the_peak_of_float16_maps_is_found_before_rounding():
+    """Two cells whose averages differ in float32 but are equal in float16; the second is larger."""
     heatmaps = np.zeros((1, 1, 1, 12), np.float16)
     mirrored = np.zeros_like(heatmaps)
     heatmaps[..., 2] = mirrored[..., 11 - 2] = 1
@@ -236,8 +236,8 @@ def test_the_peak_of_half_precision_maps_is_the_unrounded_averages():
     assert decoded.heat[0, 0] == averaged.max()
 
 
-def test_every_half_precision_value_is_read_exactly():
-    """All 65536 patterns, each beside a lower and a not finite value."""
+def test_every_float16_value_is_read_exactly():
+    """All 65,536 bit patterns, each next to a NaN."""
     values = np.arange(65536, dtype=np.uint16).view(np.float16)
     heatmaps = np.full((len(values) // 16, 16, 1, 2), np.nan, np.float16)
     heatmaps[..., 1] = values.reshape(-1, 16, 1)
@@ -251,7 +251,7 @@ def test_every_half_precision_value_is_read_exactly():
     np.testing.assert_array_equal(twice.heatmaps, heatmaps)
 
 
-def test_the_average_is_rounded_to_even_in_half_precision():
+def test_float16_averages_round_to_nearest_even():
     draw = rng(4)
     patterns = draw.integers(0, 0x7BFF, size=(2, 64, 8, 3, 22)).astype(np.uint16)
     signs = (draw.integers(0, 2, size=patterns.shape) << 15).astype(np.uint16)
@@ -284,7 +284,7 @@ def test_strided_read_only_and_fortran_ordered_inputs(dtype):
     np.testing.assert_array_equal(mirrored, before[1])
 
 
-def test_maps_that_do_not_start_at_a_vector_boundary():
+def test_unaligned_maps():
     values = maps("noise", (2, 3, 5, 9), 1)
     for offset in range(1, 5):
         store = np.zeros(values.size + offset, np.float32)
@@ -313,8 +313,8 @@ def test_alignments_and_transforms(alignment, map_size, crop_size):
         np.testing.assert_allclose(crop.points[0, 1], np.subtract(crop_size, 1), rtol=1e-6)
 
 
-def test_large_image_coordinates_keep_a_thousandth_of_a_pixel():
-    """Crops far from the image's origin, as float64 boxes give them."""
+def test_large_image_coordinates_keep_their_precision():
+    """Crops far from the image's origin."""
     maps_ = gaussians(rng(1).uniform(5, 20, (4, 3, 2)), (24, 32), 2.0).astype(np.float32)
     transforms = np.float32([[[1.37, 0, 3000.25], [0, 1.37, 2000.5]]] * 4)
     check(maps_, refine="second_peak", crop_size=(96, 128), transforms=transforms)

@@ -1,4 +1,4 @@
-"""decode's `dark`: Taylor's step on the log of the blurred map, against float64."""
+"""decode with refine="dark": the Newton step on the log of the blurred map, against float64."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def conditioned(heatmaps, sigma):
-    """(N,K) bool: whether there is a maximum to step to is clear, and where it is.
+    """(N,K) bool: whether the Hessian is far enough from singular to compare steps.
 
-    An error of a millionth in the log of the blurred map then moves the step by some 1e-4.
+    An error of 1e-6 in the log of the blurred map then changes the step by about 1e-4.
     """
     result = np.zeros(heatmaps.shape[:2], bool)
     for n, k in np.ndindex(*result.shape):
@@ -40,7 +40,7 @@ def conditioned(heatmaps, sigma):
     dtype=st.sampled_from([np.float32, np.float16]),
     seed=seeds,
 )
-def test_any_maps_decode_as_the_reference(kind, height, width, sigma, dtype, seed):
+def test_random_maps_match_the_reference(kind, height, width, sigma, dtype, seed):
     heatmaps = maps(kind, (2, 3, height, width), seed, dtype)
     heatmaps[..., 0, 0] = 0.5
     points, heat, averaged = reference.decode(heatmaps, refine="dark", blur_sigma=sigma)
@@ -54,18 +54,18 @@ def test_any_maps_decode_as_the_reference(kind, height, width, sigma, dtype, see
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_gaussian_targets_against_float64(sigma, dtype):
+def test_gaussian_targets_match_the_reference(sigma, dtype):
     centers = rng(2).uniform(-0.4, (23.4, 31.4), (8, 17, 2))
     heatmaps = gaussians(centers, (24, 32), 2.0).astype(dtype)
     points, _, averaged = reference.decode(heatmaps, refine="dark", blur_sigma=sigma)
     sure = conditioned(averaged, sigma)
-    assert sure.mean() > 0.95, "these maps are not meant to be edge cases"
+    assert sure.mean() > 0.95, "few of these maps should be edge cases"
     decoded = ops.decode(heatmaps, refine="dark", blur_sigma=sigma)
     np.testing.assert_allclose(decoded.points[sure], points[sure], atol=5e-4)
 
 
-def test_a_whole_gaussian_gives_its_center_back():
-    """A blurred Gaussian is a Gaussian and its log a parabola: the step is exact, but for what is cut."""
+def test_the_center_of_a_gaussian_is_recovered():
+    """The log of a blurred Gaussian is a parabola, so the step is exact except for the blur's cutoff."""
     centers = rng(3).uniform(10, (37, 53), (4, 17, 2))
     heatmaps = gaussians(centers, (48, 64), 2.0).astype(np.float32)
     decoded = ops.decode(heatmaps, refine="dark")
@@ -82,8 +82,8 @@ def test_the_default_blur_is_two_cells():
     assert np.abs(default - ops.decode(heatmaps, refine="dark", blur_sigma=1.0).points).max() > 1e-4
 
 
-def test_the_peak_is_the_one_before_the_blur():
-    """A lone high cell beside a broad lower hill: the blurred map is largest on the hill."""
+def test_the_peak_is_found_before_the_blur():
+    """A single high cell and a broad lower hill, on which the blurred map is largest."""
     heatmaps = np.zeros((1, 1, 17, 33), np.float32)
     heatmaps[0, 0] = 0.8 * gaussians(np.array([[[24.0, 8.0]]]), (33, 17), 3.0)[0, 0]
     heatmaps[0, 0, 8, 5] = 1
@@ -97,7 +97,7 @@ def test_the_peak_is_the_one_before_the_blur():
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 2.1])
 def test_the_blur_ends_at_its_radius(sigma):
-    """A large value just inside the radius of a neighbor moves the point; one cell further it does not."""
+    """A large value within the blur radius of a neighbor moves the point; one cell farther it does not."""
     radius = math.ceil(2.5 * sigma)
     moved = []
     for distance in (radius + 1, radius + 2):
@@ -115,8 +115,8 @@ def test_the_blur_ends_at_its_radius(sigma):
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e-12])
-def test_no_step_on_a_flat_log(value):
-    """Where everything around is below the floor of the log, or equal, the peak's cell is the answer."""
+def test_no_step_where_the_log_is_flat(value):
+    """The point is the peak's cell where all values around it are equal or below the floor of the log."""
     heatmaps = np.full((1, 1, 9, 11), value, np.float32)
     heatmaps[0, 0, 4, 6] = value / 2 if value < 0 else value * 2
     assert not reference.taylor(reference.log_blurred(heatmaps[0, 0], 6, 4, 0.4))[0].any()
@@ -125,8 +125,8 @@ def test_no_step_on_a_flat_log(value):
     np.testing.assert_array_equal(decoded.points, expected)
 
 
-def test_a_long_step_is_cut_to_one_pixel():
-    """A hill four cells away and a lone cell that is higher: Newton's step wants more than a pixel."""
+def test_steps_are_clamped_to_one_pixel():
+    """A single high cell four cells from a hill: the unclamped step is longer than a pixel."""
     heatmaps = gaussians(np.array([[[12.0, 8.0]]]), (25, 17), 3.0).astype(np.float32)
     heatmaps[0, 0, 8, 8] = 1.01
     gradient, hessian = reference.taylor(reference.log_blurred(heatmaps[0, 0], 8, 8, 2.0))
@@ -137,7 +137,7 @@ def test_a_long_step_is_cut_to_one_pixel():
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
 def test_peaks_on_the_border_of_the_map(sigma):
-    """Every border cell as the peak of a Gaussian; beyond the border its values are repeated."""
+    """Every border cell as the peak of a Gaussian; border values are repeated beyond the border."""
     cells = [(x, y) for y in range(7) for x in range(9) if x in (0, 8) or y in (0, 6)]
     centers = np.array(cells, float)[:, None] + rng(6).uniform(-0.4, 0.4, (len(cells), 1, 2))
     heatmaps = gaussians(centers, (9, 7), 1.5).astype(np.float32)

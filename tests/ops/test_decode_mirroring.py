@@ -1,4 +1,4 @@
-"""The mirroring rules: what a mirrored crop's maps decode to, for each alignment."""
+"""Mirrored crops: which points their maps decode to, for each alignment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def unique_maps(draw):
 @settings(DRAWN, max_examples=25)
 @given(heatmaps=unique_maps(), crop_width=st.sampled_from([48, 96, 191, 288]))
 def test_mirrored_maps_decode_to_mirrored_points(refine, alignment, heatmaps, crop_width):
-    """To 1e-4 crop pixel; `dark` to 5e-3, since a cell of these maps is up to 96 crop pixels wide."""
+    """To 1e-4 crop pixel; dark to 5e-3, because a cell of these maps is up to 96 crop pixels wide."""
     size = (crop_width, 64)
     there = ops.decode(heatmaps, refine=refine, alignment=alignment, crop_size=size).points
     back = ops.decode(mirror(heatmaps), refine=refine, alignment=alignment, crop_size=size).points[:, ORDER]
@@ -50,7 +50,7 @@ def test_mirrored_maps_decode_to_mirrored_points(refine, alignment, heatmaps, cr
 
 
 def well_conditioned(heatmaps):
-    """(N,K) bool: the log of the blurred map has a real maximum at the peak."""
+    """(N,K) bool: whether the log of the blurred map has a clear maximum at the peak."""
     result = np.zeros(heatmaps.shape[:2], bool)
     for n, k in np.ndindex(*result.shape):
         y, x = divmod(reference.largest(heatmaps[n, k].ravel().tolist()), heatmaps.shape[3])
@@ -72,7 +72,7 @@ def test_averaging_with_a_perfect_mirror_image_changes_nothing(refine, alignment
     np.testing.assert_array_equal(both.points, alone.points)
 
 
-def test_dark_on_targets_mirrors_to_a_ten_thousandth():
+def test_mirrored_targets_decode_with_dark_to_mirrored_points():
     centers = rng(5).uniform(6, (41, 57), (4, 5, 2))
     heatmaps = gaussians(centers, (48, 64), 2.0).astype(np.float32)
     for alignment in SYMMETRIC:
@@ -85,8 +85,8 @@ def test_dark_on_targets_mirrors_to_a_ten_thousandth():
 
 @pytest.mark.parametrize("alignment", SYMMETRIC)
 @pytest.mark.parametrize(("size", "cells"), [((192, 256), (48, 64)), ((288, 384), (72, 96))])
-def test_targets_of_a_mirrored_crop_lie_on_the_mirrored_targets(alignment, size, cells):
-    """Keypoints mirrored in the crop and drawn with the alignment are the maps mirrored, without a shift."""
+def test_targets_of_a_mirrored_crop_are_the_mirrored_targets(alignment, size, cells):
+    """Targets of mirrored keypoints equal the mirrored targets, without a shift."""
     crop = rng(6).uniform(20, np.subtract(size, 20), (3, 5, 2))
     mirrored_crop = np.stack([size[0] - 1 - crop[..., 0], crop[..., 1]], axis=2)[:, ORDER]
     there = gaussians(on_heatmap(crop, cells, size, alignment), cells, 2.0)
@@ -101,10 +101,10 @@ def on_heatmap(points, cells, size, alignment):
     )
 
 
-def test_hrnet_leaves_a_quarter_of_a_heatmap_pixel():
-    """With targets at crop / 4, the mirrored output comes to lie a quarter of a heatmap pixel too far right.
+def test_hrnet_alignment_is_off_by_a_quarter_of_a_heatmap_pixel():
+    """With targets at crop / 4, the mirrored-back output is a quarter of a heatmap pixel too far right.
 
-    The average of the two is then an eighth off, half a crop pixel at stride 4.
+    The average of both is then off by an eighth: half a crop pixel at stride 4.
     """
     cells, size, stride = (48, 64), (192, 256), 4
     crop = rng(7).uniform(40, np.subtract(size, 40), (4, 5, 2))

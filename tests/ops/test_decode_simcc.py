@@ -1,4 +1,4 @@
-"""decode_simcc against the naive reference, and at the edges of its definition."""
+"""decode_simcc against the naive reference, and cases on its decision edges."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def vectors(kind, shape, seed, dtype=np.float32):
     split=st.sampled_from([1.0, 2.0, 1.5, 3.0]),
     seed=seeds,
 )
-def test_any_vectors_decode_as_the_reference(
+def test_random_vectors_match_the_reference(
     count, keypoints, x_bins, y_bins, kind, half, mirror, image, split, seed
 ):
     dtype = np.float16 if half else np.float32
@@ -55,12 +55,12 @@ def test_any_vectors_decode_as_the_reference(
 
 
 def one(x, y, **arguments):
-    """Point and heat of one keypoint."""
+    """x, y and heat of a single keypoint."""
     decoded = ops.decode_simcc(np.float32([[x]]), np.float32([[y]]), **arguments)
     return (*decoded.points[0, 0].tolist(), float(decoded.heat[0, 0]))
 
 
-def test_a_bin_is_its_index_over_the_split():
+def test_coordinates_are_bin_indices_over_the_split():
     x, y = [0, 0, 0, 0.75, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0.5]
     assert one(x, y) == (1.5, 3.5, 0.5)
     assert one(x, y, split=1) == (3, 7, 0.5)
@@ -73,17 +73,17 @@ def test_the_heat_is_the_smaller_of_the_two_largest_values():
     assert one([-5, -2], [-3, -4]) == (0.5, 0, -3)
 
 
-def test_bins_of_equal_value_go_to_the_lowest():
+def test_ties_go_to_the_lowest_bin():
     assert one([0, 1, 1, 0, 1], [2] * 40)[:2] == (0.5, 0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_bins_that_are_not_finite_never_win(value):
+def test_non_finite_bins_are_never_the_largest(value):
     assert one([value, 0.5, value], [0.25, value]) == (0.5, 0, 0.25)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_an_axis_without_a_finite_value_gives_nan_and_spares_its_neighbors(axis):
+def test_an_axis_without_finite_values_gives_nan_for_its_keypoint_only(axis):
     axes = [vectors("noise", (3, 4, 20), seed) for seed in (1, 2)]
     expected = ops.decode_simcc(*axes)
     axes[axis][1, 2] = np.nan
@@ -95,9 +95,11 @@ def test_an_axis_without_a_finite_value_gives_nan_and_spares_its_neighbors(axis)
     np.testing.assert_array_equal(decoded.points[others], expected.points[others])
 
 
-def test_the_mirrored_vectors_lie_half_a_pixel_beside():
-    """A person at crop pixel p of w appears mirrored at w - 1 - p: at a split of 2 one bin beside the reversed bins,
-    so that two equal peaks tie, and the lower one wins."""
+def test_mirrored_bins_are_half_a_pixel_off_at_a_split_of_2():
+    """A keypoint at crop pixel p is at w - 1 - p in the mirrored crop, one bin from where reversing the bins puts it.
+
+    The averaged vector then has two equal maxima, and the lower bin wins.
+    """
     width, split, place = 12, 2, 5
     own, back, y = np.zeros((3, 1, 1, width * split), np.float32)
     own[0, 0, place * split] = back[0, 0, (width - 1 - place) * split] = y[0, 0, 0] = 1
@@ -109,7 +111,7 @@ def test_the_mirrored_vectors_lie_half_a_pixel_beside():
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("bins", [1, 7, 8, 15, 16, 17, 48, 385])
-def test_every_instruction_set_decodes_vectors_as_the_reference(bins):
+def test_instruction_sets_match_the_reference(bins):
     x, y = vectors("few_levels", (2, 17, bins), 1), vectors("holes", (2, 17, 2 * bins), 2)
     arguments = {"mirrored": (vectors("few_levels", x.shape, 3), y), "flip_pairs": COCO17.pairs}
     decoded = ops.decode_simcc(x, y, **arguments)
@@ -119,7 +121,7 @@ def test_every_instruction_set_decodes_vectors_as_the_reference(bins):
 
 
 @pytest.mark.usefixtures("threads")
-def test_the_same_points_for_any_number_of_threads_and_strides():
+def test_threads_and_strides_do_not_change_results():
     x, y = vectors("noise", (9, 17, 40), 1), vectors("noise", (9, 17, 50), 2)
     ops.set_threads(1)
     alone = ops.decode_simcc(x, y)

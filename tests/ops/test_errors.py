@@ -1,4 +1,4 @@
-"""Arguments that do not fit each other or this machine: the error says so, and nothing is written."""
+"""Arguments that contradict each other or that this machine cannot handle: an error, and nothing is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oaks import COCO17, BackendUnavailable, _native, ops
 from .arguments import CASES, FILL, OnDevice, crop_case, decode_case, filled, score_case
 
 
-def test_transforms_need_the_crops_size():
+def test_transforms_require_crop_size():
     case = decode_case()
     with pytest.raises(ValueError, match="crop_size"):
         case.run(transforms=np.zeros((2, 2, 3), np.float32), crop_size=None)
@@ -18,7 +18,7 @@ def test_transforms_need_the_crops_size():
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-30, 0.249, -1.0, 64.5, float("nan"), float("inf"), "wide"])
-def test_the_blur_is_within_its_bounds(sigma):
+def test_blur_sigma_out_of_range_is_refused(sigma):
     case = decode_case()
     with pytest.raises(ValueError, match="blur_sigma"):
         case.run(refine="dark", blur_sigma=sigma)
@@ -26,7 +26,7 @@ def test_the_blur_is_within_its_bounds(sigma):
 
 
 def test_the_average_may_not_overwrite_the_mirrored_maps():
-    """They are read backwards: what is written first would be read later."""
+    """Their rows are read backwards, so cells would be overwritten before they are read."""
     store = np.zeros((4, 4, 6, 8), np.float32)
     heatmaps = store[:2].copy()
     out = filled((2, 4, 2)), filled((2, 4))
@@ -40,7 +40,7 @@ def test_the_average_may_not_overwrite_the_mirrored_maps():
 
 
 def test_outputs_may_not_share_memory():
-    """With one another, or with what is read."""
+    """Neither with each other nor with inputs."""
     case = decode_case()
     points, heat, averaged = case.out
     transforms = np.zeros((2, 2, 3), np.float32)
@@ -58,7 +58,7 @@ def test_outputs_may_not_share_memory():
         scores.run(out=scores.inputs["box_scores"])
 
 
-def test_the_average_of_maps_that_cannot_be_written_does_not_go_in_place():
+def test_read_only_maps_cannot_be_averaged_in_place():
     heatmaps = np.zeros((2, 4, 6, 8), np.float32)
     heatmaps.flags.writeable = False
     with pytest.raises(ValueError, match="out"):
@@ -78,15 +78,15 @@ def test_outputs_on_another_device_are_refused(operation):
 
 @pytest.mark.parametrize("operation", CASES)
 @pytest.mark.parametrize("stream", [-1, 1.5, "default", True])
-def test_a_stream_is_a_handle(operation, stream):
+def test_invalid_streams_are_refused(operation, stream):
     case = CASES[operation]()
     with pytest.raises(ValueError, match="stream"):
         case.run(stream=stream)
     assert not case.written()
 
 
-def test_the_crops_dtype_is_the_outputs():
-    """Where it is not asked for, the output says it; where both are given, they agree."""
+def test_the_dtype_of_crops_is_that_of_out():
+    """out determines the dtype; if dtype is passed too, it must be the same."""
     case = crop_case()
     half = case.out[0].astype(np.float16), case.out[1]
     assert case.run(out=half).pixels.dtype == np.float16
@@ -98,7 +98,7 @@ def test_the_crops_dtype_is_the_outputs():
     assert not case.written()
 
 
-def test_several_frames_need_to_know_whose_box_is_whose():
+def test_several_frames_require_frame_index():
     case = crop_case()
     with pytest.raises(ValueError, match="frame_index"):
         case.run(frames=lambda frame: [frame, frame])
@@ -107,7 +107,7 @@ def test_several_frames_need_to_know_whose_box_is_whose():
 
 @pytest.mark.parametrize("keypoints", [512, 513])
 def test_at_most_512_keypoints(keypoints):
-    """The last count that fits, and the first that does not."""
+    """The largest supported count, and one more."""
     maps, poses = np.zeros((1, keypoints, 1, 2), np.float32), np.zeros((1, keypoints, 2), np.float32)
     areas, sigmas, scores = np.ones(1, np.float32), np.ones(keypoints, np.float32), np.ones(1, np.float32)
     calls = (
@@ -124,8 +124,8 @@ def test_at_most_512_keypoints(keypoints):
 
 
 @pytest.mark.parametrize("operation", CASES)
-def test_device_arrays_need_outputs_and_company(operation):
-    """The first array says where to work: then out= must be there, and the others must be there too."""
+def test_device_arrays_require_out_and_no_host_arrays(operation):
+    """The first array determines the device; the other inputs and out must be there too."""
     case = CASES[operation]()
     first = next(iter(case.inputs))
     with pytest.raises(ValueError, match=r"\bout\b|device"):
@@ -135,7 +135,7 @@ def test_device_arrays_need_outputs_and_company(operation):
     assert not case.written()
 
 
-def test_device_arrays_must_be_whole_and_plain():
+def test_unsupported_device_arrays_are_refused():
     maps = np.zeros((2, 3, 4, 6), np.float32)
     with pytest.raises(ValueError, match=r"heatmaps.*contiguous"):
         ops.decode(OnDevice(maps, strides=(288, 96, 24, 8)))
@@ -146,24 +146,24 @@ def test_device_arrays_must_be_whole_and_plain():
 
 
 @pytest.mark.skipif(
-    hasattr(_native, "cuda") and _native.cuda.device_count() > 0, reason="a CUDA device is there"
+    hasattr(_native, "cuda") and _native.cuda.device_count() > 0, reason="a CUDA device is available"
 )
-def test_device_arrays_where_there_is_no_device():
-    """What is missing, the build's CUDA half or the driver, and what to do; nothing is computed elsewhere."""
+def test_device_arrays_without_a_device_are_refused():
+    """The error says what is missing and what to install; nothing falls back to the CPU."""
     maps = OnDevice(np.zeros((1, 2, 4, 6), np.float32))
     out = tuple(OnDevice(np.zeros(shape, np.float32)) for shape in ((1, 2, 2), (1, 2)))
     with pytest.raises(BackendUnavailable, match=r"CUDA.*install"):
         ops.decode(maps, out=(*out, None))
 
 
-def test_the_skeletons_pairs_fit_as_they_are():
+def test_flip_pairs_of_the_skeleton_are_accepted():
     maps = np.zeros((1, 17, 3, 3), np.float32)
     ops.decode(maps, maps, flip_pairs=COCO17.pairs)
     ops.decode(maps, maps, flip_pairs=np.array(COCO17.pairs))
 
 
 def everywhere(shape, dtype=np.float32):
-    """An array of any size that takes no memory: every entry is the same one."""
+    """An array of any size that takes no memory: all entries share one."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
@@ -200,7 +200,7 @@ def everywhere(shape, dtype=np.float32):
         ("score", {"stream": 2**64}, r"stream"),
     ],
 )
-def test_sizes_beyond_what_the_native_module_counts_are_refused(operation, changes, message):
+def test_sizes_beyond_the_limits_are_refused(operation, changes, message):
     case = CASES[operation]()
     with pytest.raises(ValueError, match=message):
         case.run(**changes)
@@ -211,7 +211,7 @@ def test_sizes_beyond_what_the_native_module_counts_are_refused(operation, chang
     "shape", [(1, 1, 16385, 1), (1, 1, 1, 16385), (1, 1, 46341, 46341), (1, 1, 2**31, 2)]
 )
 def test_maps_larger_than_crops_are_refused(shape):
-    """46,341 squared is the first that does not fit into 31 bits."""
+    """46,341 is the smallest number whose square does not fit into 31 bits."""
     people = {
         "points": np.zeros((1, 1, 2)),
         "boxes": [[0, 0, 1, 1]],
@@ -228,18 +228,18 @@ def test_maps_larger_than_crops_are_refused(shape):
                 call()
 
 
-def test_vectors_of_too_many_bins_are_refused():
+def test_too_many_bins_are_refused():
     with pytest.raises(ValueError, match=r"x must have at most 16777216 bins, got 16777217"):
         ops.decode_simcc(OnDevice(everywhere((1, 1, 2**24 + 1))), None)
 
 
 @pytest.mark.parametrize("interface", [{"shape": (-1, 3)}, {"data": (-8, False)}, {"data": (2**64, False)}])
-def test_a_device_array_that_describes_no_memory_is_refused(interface):
+def test_invalid_cuda_array_interfaces_are_refused(interface):
     with pytest.raises(ValueError, match=r"heat must (have at most|lie at an address)"):
         ops.conventional_score(OnDevice(np.zeros((2, 3), np.float32), **interface))
 
 
-def test_masks_are_refused():
-    """NumPy would drop them silently."""
+def test_masked_arrays_are_refused():
+    """np.asarray would silently drop the mask."""
     with pytest.raises(ValueError, match="heat must be without a mask, got one"):
         ops.conventional_score(np.ma.masked_invalid([[0.5, np.nan]]))

@@ -1,4 +1,4 @@
-"""forest against the naive reference and LightGBM, and trees that are none."""
+"""forest against the naive reference and LightGBM, and invalid trees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VALUES = np.float32([-1, -0.5, 0, 0.25, 0.5, 1])
 
 
 def trees(seed, count, most_leaves, features):
-    """Random trees as the arrays that ops.Forest takes, with thresholds that many values sit on."""
+    """Random trees as arguments of ops.Forest; many values in VALUES equal a threshold."""
     draw = rng(seed)
     model = {name: [] for name in ("roots", "feature", "threshold", "left", "right", "nan_left", "leaves")}
 
@@ -50,7 +50,7 @@ def trees(seed, count, most_leaves, features):
     holes=st.booleans(),
     seed=seeds,
 )
-def test_any_trees_give_the_references_values(people, keypoints, features, count, leaves, holes, seed):
+def test_random_trees_match_the_reference(people, keypoints, features, count, leaves, holes, seed):
     model = trees(seed, count, leaves, features)
     rows = rng(seed).choice(VALUES, (people, keypoints, features))
     if holes:
@@ -62,7 +62,7 @@ def test_any_trees_give_the_references_values(people, keypoints, features, count
 
 
 def stump(threshold=0.5, nan_left=False, **changes):
-    """One split on feature 1 of two: -1 on the left, 2 on the right."""
+    """One split on the second of two features: leaf -1 on the left, leaf 2 on the right."""
     arrays = {
         "roots": [0],
         "feature": [1],
@@ -87,7 +87,7 @@ def test_the_threshold_itself_goes_left():
 
 
 @pytest.mark.parametrize("nan_left", [False, True])
-def test_nan_goes_where_the_split_says(nan_left):
+def test_nan_goes_to_the_side_that_nan_left_selects(nan_left):
     rows = np.float32([[[0, np.nan]]])
     expected = sigmoid(-1.0 if nan_left else 2.0)
     assert ops.forest(rows, stump(nan_left=nan_left)) == pytest.approx(expected)
@@ -98,14 +98,14 @@ def test_trees_of_one_leaf_add_their_values():
     np.testing.assert_allclose(ops.forest(np.zeros((2, 1, 3), np.float32), model), sigmoid(0.75), rtol=1e-6)
 
 
-def test_large_sums_reach_zero_and_one():
+def test_large_sums_saturate_the_sigmoid():
     for leaf, expected in ((1e4, 1.0), (-1e4, 0.0)):
         model = Forest(1, roots=[-1], feature=[], threshold=[], left=[], right=[], leaves=[leaf])
         assert ops.forest(np.zeros((1, 1, 1), np.float32), model) == expected
 
 
 def chain(leaves, to_the_left=False):
-    """A tree whose every split has a leaf on one side."""
+    """A tree in which every split has a leaf on the same side."""
     splits = leaves - 1
     deeper = np.array([*range(1, splits), -leaves], np.int32)
     ends = -1 - np.arange(splits, dtype=np.int32)
@@ -122,7 +122,7 @@ def chain(leaves, to_the_left=False):
 
 
 @pytest.mark.parametrize("to_the_left", [False, True])
-def test_trees_of_32_leaves_are_the_largest(to_the_left):
+def test_trees_have_at_most_32_leaves(to_the_left):
     model = chain(32, to_the_left)
     rows = np.arange(-40, 40, dtype=np.float32)[:, None, None]
     values = ops.forest(rows, Forest(1, **model))
@@ -132,7 +132,7 @@ def test_trees_of_32_leaves_are_the_largest(to_the_left):
         Forest(1, **chain(33, to_the_left))
 
 
-def test_lightgbms_predictions():
+def test_predictions_match_lightgbm():
     lightgbm = pytest.importorskip("lightgbm", reason="LightGBM is not installed")
     draw = rng(1)
     rows = draw.normal(size=(1500, 6)).astype(np.float32)
@@ -156,7 +156,7 @@ def test_lightgbms_predictions():
 
 
 def from_lightgbm(dump, features):
-    """Trees of numeric features as arrays, with thresholds rounded down to float32."""
+    """LightGBM's trees of numeric features; thresholds are rounded down to float32."""
     arrays = {name: [] for name in ("roots", "feature", "threshold", "left", "right", "nan_left", "leaves")}
 
     def add(node):
@@ -169,7 +169,7 @@ def from_lightgbm(dump, features):
         below = np.nextafter(nearest, np.float32(-np.inf))
         arrays["feature"].append(node["split_feature"])
         arrays["threshold"].append(below if nearest > node["threshold"] else nearest)
-        # Without missing values in training, LightGBM takes NaN for 0.
+        # If the training had no missing values, LightGBM treats NaN as 0.
         nan_left = node["default_left"] if node["missing_type"] == "NaN" else node["threshold"] >= 0
         arrays["nan_left"].append(nan_left)
         for side in ("left", "right"):
@@ -192,7 +192,7 @@ TWO_SPLITS = {
 }
 
 
-def test_the_arrays_that_the_others_spoil_are_right():
+def test_the_unchanged_arrays_are_valid():
     assert Forest(2, **TWO_SPLITS).left.tolist() == [1, -1]
 
 
@@ -231,18 +231,18 @@ def test_the_arrays_that_the_others_spoil_are_right():
         ("features", 2.0, r"features must be an integer"),
     ],
 )
-def test_arrays_that_are_no_trees_are_refused(name, value, message):
+def test_invalid_trees_are_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
         Forest(**{"features": 2, **TWO_SPLITS, name: value})
 
 
-def test_more_splits_than_allowed_are_refused_before_they_are_looked_at():
+def test_too_many_splits_are_refused_before_they_are_read():
     many = np.broadcast_to(np.int32(0), (2**20 + 1,))
     with pytest.raises(ValueError, match="feature must have at most 1048576 entries, got 1048577"):
         Forest(**{"features": 2, **TWO_SPLITS, "feature": many})
 
 
-def test_a_checked_forest_does_not_change():
+def test_a_forest_is_immutable():
     arrays = {name: np.array(values) for name, values in TWO_SPLITS.items()}
     model = Forest(2, **arrays)
     rows = rng(1).normal(size=(4, 2, 2)).astype(np.float32)
@@ -256,7 +256,7 @@ def test_a_checked_forest_does_not_change():
 
 
 @pytest.mark.usefixtures("threads", "instruction_set")
-def test_the_same_values_for_any_number_of_threads():
+def test_threads_and_strides_do_not_change_results():
     model = Forest(9, **trees(3, 30, 24, 9))
     rows = rng(4).normal(size=(41, 17, 9)).astype(np.float32)
     ops.set_threads(1)

@@ -1,4 +1,4 @@
-"""From a pixel of an image through crop, a target and decode back to the pixel."""
+"""Crop a pixel of an image, draw a target where the crop shows it, decode the target: the result is the pixel."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def lit(frame_shape, x, y):
 
 
 def centroid(image):
-    """(x, y): the mean position of an image's light."""
+    """(x, y): the intensity-weighted mean position."""
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     return np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
 
 
 def cropped(x, y, box=BOX, mirrored=False):
-    """Where the crop shows pixel (x, y) of the image, and the crop's transform."""
+    """Position of the image's pixel (x, y) in each crop, and the crop's transform."""
     crops = ops.crop(lit((80, 90), x, y), box, size=SIZE, mean=[0] * 3, std=[1] * 3, mirrored=mirrored)
     return [centroid(image[0].astype(np.float64)) for image in crops.pixels], crops.transforms
 
@@ -42,15 +42,15 @@ def target(crop_point, alignment, sigma=2.0):
 
 
 @pytest.mark.parametrize(("x", "y"), PIXELS)
-def test_the_transform_leads_back_from_the_crop(x, y):
-    """To a twentieth of a crop pixel: one pixel's light is sampled at some three crop pixels per axis."""
+def test_the_transform_maps_crop_pixels_to_image_pixels(x, y):
+    """To 0.02 image pixel: one pixel is sampled at about three crop pixels per axis."""
     (seen,), transforms = cropped(x, y)
     np.testing.assert_allclose(transforms[0].astype(np.float64) @ (*seen, 1), (x, y), atol=0.02)
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize(("x", "y"), PIXELS)
-def test_a_pixel_survives_crop_target_and_decode(x, y, alignment):
+def test_crop_target_and_decode_recover_a_pixel(x, y, alignment):
     (seen,), transforms = cropped(x, y)
     decoded = ops.decode(
         target(seen, alignment), refine="dark", alignment=alignment, crop_size=SIZE, transforms=transforms
@@ -60,8 +60,8 @@ def test_a_pixel_survives_crop_target_and_decode(x, y, alignment):
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("refine", ["none", "gradient", "second_peak"])
-def test_the_other_refinements_come_within_what_they_can(refine, alignment):
-    """Half a heatmap pixel per axis with `none`; a quarter with `gradient`; `second_peak` in between."""
+def test_the_error_of_other_refinements_is_bounded(refine, alignment):
+    """By half a heatmap pixel per axis with none and second_peak, and by a quarter with gradient."""
     reach = {"none": 0.5, "gradient": 0.25, "second_peak": 0.5}[refine]
     for x, y in PIXELS:
         (seen,), transforms = cropped(x, y)
@@ -74,8 +74,8 @@ def test_the_other_refinements_come_within_what_they_can(refine, alignment):
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("towards", [(0.25, 0), (-0.25, 0), (0, 0.25), (0, -0.25)])
-def test_second_peak_is_exact_a_quarter_from_a_cell(alignment, towards):
-    """A target a quarter of a cell from cell (9, 14): the neighbor on that side is the second-largest."""
+def test_second_peak_is_exact_a_quarter_of_a_cell_off(alignment, towards):
+    """The neighbor in the direction of the offset has the second-largest value."""
     center = np.array([9.0, 14.0]) + towards
     heatmap = gaussians(center.reshape(1, 1, 2), CELLS, 2.0).astype(np.float32)
     crop = [reference.to_crop(center[i], CELLS[i], SIZE[i], alignment) for i in (0, 1)]
@@ -86,8 +86,8 @@ def test_second_peak_is_exact_a_quarter_from_a_cell(alignment, towards):
 
 @pytest.mark.parametrize("alignment", ["half_pixel", "udp"])
 @pytest.mark.parametrize(("x", "y"), PIXELS)
-def test_with_the_mirrored_crop_a_pixel_survives_as_well(x, y, alignment):
-    """The mirrored map is drawn from where the mirrored crop shows the pixel, and from nothing else."""
+def test_crop_target_and_decode_with_the_mirrored_crop_recover_a_pixel(x, y, alignment):
+    """The mirrored target is drawn where the mirrored crop shows the pixel."""
     (seen, seen_mirrored), transforms = cropped(x, y, mirrored=True)
     np.testing.assert_allclose(seen_mirrored, (SIZE[0] - 1 - seen[0], seen[1]), atol=1e-6)
     decoded = ops.decode(
@@ -102,7 +102,7 @@ def test_with_the_mirrored_crop_a_pixel_survives_as_well(x, y, alignment):
     np.testing.assert_allclose(decoded.points[0, 0], (x, y), atol=0.03)
 
 
-def test_a_crop_that_is_the_image_keeps_its_indices():
+def test_a_crop_of_the_whole_image_keeps_pixel_coordinates():
     """A box around the whole image with padding 1: crop pixels are image pixels."""
     draw = rng(1)
     image = draw.integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8)

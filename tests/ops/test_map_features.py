@@ -1,4 +1,4 @@
-"""pose_features and map_features against the naive reference, and at the edges of their definitions."""
+"""pose_features and map_features against the naive reference, and cases on their decision edges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FINITE_KINDS = ("noise", "few_levels", "constant", "negative", "bumps", "extreme
 
 
 def place(count, keypoints, seed):
-    """Points, boxes and frame sizes of people who lie in their pictures or reach out of them."""
+    """Random points, boxes and frame sizes; some points and boxes are outside the frame."""
     draw = rng(seed)
     corners = draw.uniform(-20, 300, (count, 2))
     boxes = np.concatenate([corners, corners + draw.choice([0.0, 0.5, 30, 200], size=(count, 2))], axis=1)
@@ -29,7 +29,7 @@ def place(count, keypoints, seed):
 
 
 def check(features, expected, names):
-    """The features are the reference's: within single precision, counts and copies to the last bit."""
+    """Compare with the reference: counts and copied values to 1e-6, others to 3e-5."""
     expected = reference.feature_array(expected, names)
     features = features.reshape(-1, len(names))
     expected = expected.reshape(-1, len(names))
@@ -56,7 +56,7 @@ def check(features, expected, names):
 
 @settings(DRAWN, max_examples=30)
 @given(count=st.integers(0, 4), keypoints=st.sampled_from([1, 2, 5, 17]), seed=seeds)
-def test_any_poses_have_the_references_features(count, keypoints, seed):
+def test_random_poses_match_the_reference(count, keypoints, seed):
     draw, pairs = rng(seed), swap_pairs(rng(seed), keypoints)
     heat = draw.normal(size=(count, keypoints)).astype(np.float32)
     arguments = place(count, keypoints, seed)
@@ -80,7 +80,7 @@ def test_any_poses_have_the_references_features(count, keypoints, seed):
     alignment=st.sampled_from(ALIGNMENTS),
     seed=seeds,
 )
-def test_any_finite_maps_have_the_references_features(
+def test_random_maps_match_the_reference(
     count, keypoints, height, width, kind, half, mirror, alignment, seed
 ):
     shape, dtype = (count, keypoints, height, width), np.float16 if half else np.float32
@@ -99,7 +99,7 @@ def test_any_finite_maps_have_the_references_features(
 
 
 def features_of(heatmap, mirrored=None, **changes):
-    """The features by their names of one map of one keypoint."""
+    """Features of one map of one keypoint, by name."""
     arguments = {
         "points": np.zeros((1, 1, 2), np.float32),
         "boxes": np.float32([[0, 0, 10, 10]]),
@@ -120,7 +120,7 @@ def test_a_map_without_a_positive_peak_is_empty(value):
 
 
 def test_a_constant_map():
-    """One local peak, its first cell, which the mass lies beside."""
+    """The only local peak is the first cell."""
     features = features_of(np.full((5, 7), 0.25, np.float32))
     assert (features["peaks"], features["second_heat"], features["half_area"]) == (1, 0, 35)
     assert features["mass"] == pytest.approx(35)
@@ -153,8 +153,8 @@ def test_a_second_peak_counts_from_a_quarter_of_the_heat():
         )
 
 
-def test_neighbors_of_a_peak_are_no_peaks():
-    """Cells in a row that fall, and two equal cells beside each other, of which the first is the peak."""
+def test_neighbors_of_a_peak_are_not_peaks():
+    """Descending cells in a row have one peak; of two equal neighbors the first is the peak."""
     heatmap = np.zeros((6, 10), np.float32)
     heatmap[2, 2:7] = (5, 4, 3, 2, 1)
     assert features_of(heatmap)["peaks"] == 1
@@ -165,14 +165,14 @@ def test_neighbors_of_a_peak_are_no_peaks():
     assert features_of(heatmap)["peaks"] == 2
 
 
-def test_half_the_heat_itself_counts():
+def test_half_area_includes_cells_of_exactly_half_the_heat():
     heatmap = np.zeros((6, 10), np.float32)
     heatmap[2, 2:5] = (0.5, 1, np.nextafter(np.float32(0.5), np.float32(0)))
     assert features_of(heatmap)["half_area"] == 2
 
 
-def test_a_gaussian_gives_its_standard_deviation():
-    """Squared distances from the center have a mean of twice the variance."""
+def test_a_gaussian():
+    """The mean squared distance from the center is twice the variance."""
     heatmap = gaussians(np.array([[[24.0, 32.0]]]), (48, 64), 2.0)[0, 0].astype(np.float32)
     features = features_of(heatmap)
     assert features["spread"] == pytest.approx(2 * 2**0.5, rel=1e-3)
@@ -181,7 +181,7 @@ def test_a_gaussian_gives_its_standard_deviation():
 
 
 def test_the_mirrored_person_has_the_same_features():
-    """Everything mirrored, and left and right exchanged: right and left keypoints change their places."""
+    """In the mirror image of a person, left and right keypoints exchange their features."""
     draw = rng(6)
     shape = (2, 17, 16, 12)
     heatmaps = maps("bumps", shape, 5)
@@ -203,7 +203,7 @@ def test_the_mirrored_person_has_the_same_features():
     assert np.abs(again[:, 0] - features[:, 0]).max() > 0.1, "the nose has no counterpart"
 
 
-def test_the_flips_features():
+def test_flip_features():
     """The mirrored output's peak lies mirrored: columns 3 and 8 of twelve are the same place."""
     heatmap, mirrored = np.zeros((2, 8, 12), np.float32)
     heatmap[2, 3], mirrored[2, 8] = 0.9, 0.5
@@ -219,8 +219,8 @@ def test_the_flips_features():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_maps_that_are_not_finite_are_refused(value, dtype):
-    """One cell is enough, wherever it lies."""
+def test_non_finite_maps_are_refused(value, dtype):
+    """One non-finite cell is enough."""
     for cell in (0, 5, 47):
         heatmaps = maps("noise", (3, 2, 6, 8), 1, dtype)
         heatmaps[1, 1].flat[cell] = value
@@ -233,7 +233,7 @@ def test_maps_that_are_not_finite_are_refused(value, dtype):
         assert np.isfinite(out[[0, 2]]).all()
 
 
-def test_names_are_unique_and_counted():
+def test_feature_names_are_unique():
     for keypoints in (1, 17, 133):
         for arguments in ({"maps": False}, {}, {"mirrored": True}):
             names = feature_names(keypoints, **arguments)
@@ -242,7 +242,7 @@ def test_names_are_unique_and_counted():
 
 
 @pytest.mark.usefixtures("threads")
-def test_the_same_features_for_any_number_of_threads():
+def test_threads_do_not_change_results():
     heatmaps, mirrored = maps("bumps", (9, 17, 16, 12), 1), maps("bumps", (9, 17, 16, 12), 2)
     arguments = {**place(9, 17, 1), "flip_pairs": COCO17.pairs}
     ops.set_threads(1)
@@ -254,7 +254,7 @@ def test_the_same_features_for_any_number_of_threads():
 
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("width", [1, 7, 8, 15, 16, 17, 33, 48])
-def test_every_instruction_set_gives_the_references_features(width):
+def test_instruction_sets_match_the_reference(width):
     heatmaps, mirrored = maps("noise", (2, 3, 9, width), 1), maps("noise", (2, 3, 9, width), 2)
     arguments = {**place(2, 3, 1), "flip_pairs": [(0, 2)]}
     features = ops.map_features(heatmaps, mirrored, **arguments)

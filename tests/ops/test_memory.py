@@ -1,4 +1,4 @@
-"""The memory of large results is used again, and never while somebody still sees it."""
+"""The memory of large results is reused, but never while it is still referenced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def address(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
-def test_a_result_that_was_dropped_gives_its_memory_to_the_next():
+def test_memory_of_a_released_result_is_reused():
     first = _memory.empty(SHAPE, FLOAT)
     assert (first.shape, first.dtype, first.flags.c_contiguous, first.flags.writeable) == (
         SHAPE,
@@ -55,14 +55,14 @@ def test_a_view_of_a_result_keeps_its_memory(view):
     np.testing.assert_array_equal(kept, expected)
 
 
-def test_another_size_gets_memory_of_its_own():
+def test_memory_is_not_reused_for_another_size():
     place = address(_memory.empty(SHAPE, FLOAT))
     other = _memory.empty((*SHAPE[:3], 97), FLOAT)
     assert other.size == np.prod(SHAPE) // 96 * 97
-    assert address(_memory.empty(SHAPE, FLOAT)) == place, "the one of the right size is still free"
+    assert address(_memory.empty(SHAPE, FLOAT)) == place, "the block of the right size is still free"
 
 
-def test_little_is_kept():
+def test_only_two_blocks_of_medium_size_are_kept():
     results = [_memory.empty(SHAPE, FLOAT) for _ in range(5)]
     results.clear()
     assert len(_memory._free) == 2
@@ -90,7 +90,7 @@ def test_threads_never_get_the_same_memory():
     assert not wrong
 
 
-def test_averages_of_one_call_outlive_the_next():
+def test_results_of_one_call_are_not_overwritten_by_the_next():
     random = np.random.default_rng(0)
     maps, mirrored = random.random((2, 12, 17, 96, 72), np.float32)
     first = ops.decode(maps, mirrored, flip_pairs=(), average=True).heatmaps

@@ -25,7 +25,7 @@ SIGMAS = np.float32(COCO17.sigmas)
     masked=st.booleans(),
     seed=seeds,
 )
-def test_any_poses_as_the_reference(count, keypoints, spread, masked, seed):
+def test_random_poses_match_the_reference(count, keypoints, spread, masked, seed):
     draw = rng(seed)
     center = draw.uniform(0, 2000, (keypoints, 2))
     a, b = ((center + draw.normal(size=(n, keypoints, 2)) * spread).astype(np.float32) for n in count)
@@ -39,15 +39,15 @@ def test_any_poses_as_the_reference(count, keypoints, spread, masked, seed):
     np.testing.assert_allclose(similarity, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_by_hand():
-    """One keypoint, sigma .05: at a distance of k times the root of the area the similarity is exp(-1/2)."""
+def test_hand_computed_similarities():
+    """One keypoint with sigma 0.05: at a distance of 2 sigma times the square root of the area it is exp(-1/2)."""
     a = np.float32([[[13, 14]]])
     b = np.float32([[[10, 10]], [[13, 14]], [[13, 1e6]]])
     similarity = ops.oks(a, b, areas=np.float32([2500, 2500, 2500]), sigmas=np.float32([0.05]))
     np.testing.assert_allclose(similarity, [[math.exp(-0.5), 1, 0]], rtol=1e-6, atol=1e-30)
 
 
-def test_the_area_and_the_mask_belong_to_the_second_poses():
+def test_areas_and_visible_belong_to_the_second_poses():
     a = np.zeros((2, 2, 2), np.float32)
     b = np.zeros((2, 2, 2), np.float32)
     b[:, 1, 0] = 5
@@ -57,7 +57,7 @@ def test_the_area_and_the_mask_belong_to_the_second_poses():
     np.testing.assert_allclose(similarity, [[(1 + math.exp(-0.5)) / 2, 1]] * 2, rtol=1e-6)
 
 
-def test_nothing_visible_is_similar_to_nothing():
+def test_poses_without_visible_keypoints_have_oks_0():
     a = np.ones((2, 17, 2), np.float32)
     visible = np.ones((2, 17), bool)
     visible[1] = False
@@ -65,7 +65,7 @@ def test_nothing_visible_is_similar_to_nothing():
     np.testing.assert_array_equal(similarity, [[1, 0], [1, 0]])
 
 
-def test_without_an_area_only_equal_points_are_similar():
+def test_with_area_0_only_equal_points_are_similar():
     a = np.zeros((1, 2, 2), np.float32)
     b = a.copy()
     b[0, 1] = 1e-3
@@ -73,8 +73,8 @@ def test_without_an_area_only_equal_points_are_similar():
     np.testing.assert_array_equal(similarity, [[0.5]])
 
 
-def test_what_is_added_to_the_area_is_as_small_as_cocos():
-    """Without an area, three billionths of a pixel are a distance; with one of a millionth they are none."""
+def test_the_epsilon_added_to_the_area_is_cocos():
+    """At a distance of 3e-9 pixel the epsilon matters with area 0, but not with area 1e-6."""
     a, b = np.zeros((1, 1, 2), np.float32), np.float32([[[3e-9, 0]], [[3e-9, 0]]])
     arguments = {"areas": np.float32([0, 1e-6]), "sigmas": np.float32([0.1])}
     expected = reference.oks(a, b, **arguments)
@@ -85,8 +85,8 @@ def test_what_is_added_to_the_area_is_as_small_as_cocos():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_point_that_is_not_finite_is_similar_to_nothing(value, axis):
-    """Not even to itself; the other keypoints count as before."""
+def test_non_finite_points_have_similarity_0(value, axis):
+    """Even to itself; other keypoints are unaffected."""
     poses = rng(1).uniform(0, 100, (3, 17, 2)).astype(np.float32)
     lost = poses.copy()
     lost[1, 4, axis] = value
@@ -104,8 +104,8 @@ def test_no_people(shape):
     assert similarity.shape == shape
 
 
-def test_cocos_own_evaluation_agrees():
-    """pycocotools on one image: annotations that are all labeled against detections."""
+def test_similarities_match_pycocotools():
+    """One image with four annotated people and five detections."""
     from pycocotools.cocoeval import COCOeval
 
     draw = rng(2)

@@ -14,7 +14,7 @@ from .cases import DRAWN, rng, seeds
 
 
 def case(draw, count, keypoints, columns):
-    """Arguments: two estimators' poses of the same people, some far apart."""
+    """Poses of the same people by two estimators; some are far apart."""
     low = draw.uniform(0, 300, (count, 2))
     extent = draw.choice([0.0, 0.5, 20.0, 200.0], (count, 2))
     points = (low[:, None] + draw.uniform(size=(count, keypoints, 2)) * 100).astype(np.float32)
@@ -39,7 +39,7 @@ def both(arguments):
 
 @settings(DRAWN, max_examples=60)
 @given(count=st.integers(0, 70), keypoints=st.integers(1, 40), columns=st.integers(0, 9), seed=seeds)
-def test_any_opinions_have_the_references_features(count, keypoints, columns, seed):
+def test_random_opinions_match_the_reference(count, keypoints, columns, seed):
     found, expected = both(case(rng(seed), count, keypoints, columns))
     assert found.shape == (count, keypoints, columns + 5)
     assert found.dtype == np.float32
@@ -47,8 +47,8 @@ def test_any_opinions_have_the_references_features(count, keypoints, columns, se
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-4)
 
 
-def test_differences_have_a_largest_value():
-    """A box of a pixel makes everything far; left keypoints' x differences change their sign."""
+def test_differences_are_clamped():
+    """Relative to a box of one pixel all differences are large; those of left keypoints along x change their sign."""
     arguments = case(rng(1), 3, 4, 0) | {"boxes": np.float32([[5, 5, 5, 5]] * 3)}
     arguments["second_points"] = arguments["points"] + np.float32([500, -500])
     found, expected = both(arguments)
@@ -59,7 +59,7 @@ def test_differences_have_a_largest_value():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_missing_places_are_farthest(value):
+def test_non_finite_points_get_the_largest_difference(value):
     arguments = case(rng(2), 2, 5, 3)
     arguments["second_points"][1, 3] = value
     arguments["second_heat"][1, 3] = value
@@ -71,7 +71,7 @@ def test_missing_places_are_farthest(value):
 
 
 def test_features_may_be_nan():
-    """As map_features leaves them on a device for people whose maps are not finite."""
+    """map_features returns NaN on a device for people with non-finite maps."""
     arguments = case(rng(3), 2, 5, 3)
     arguments["features"][1] = np.nan
     found, _ = both(arguments)

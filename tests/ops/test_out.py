@@ -1,4 +1,4 @@
-"""out=: results in the caller's memory, the same bits whatever the number of threads."""
+"""Results in the caller's memory (out), and CPU threads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def crop_inputs():
 
 
 def pose_inputs(count=9):
-    """Every third pose repeats another one closely."""
+    """Every third pose is close to the one before it."""
     draw = rng(4)
     points = draw.uniform(0, 30, (count, 17, 2)).astype(np.float32)
     points[2::3] = points[1::3] + np.float32(0.5)
@@ -56,7 +56,7 @@ def pose_inputs(count=9):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_crop_fills_the_arrays_that_it_is_given(mirrored, dtype):
+def test_crop_writes_to_out(mirrored, dtype):
     frames, boxes, arguments = crop_inputs()
     fresh = ops.crop(frames, boxes, mirrored=mirrored, dtype=dtype, **arguments)
     pixels, transforms = filled(fresh.pixels.shape, dtype), filled(fresh.transforms.shape)
@@ -69,7 +69,7 @@ def test_crop_fills_the_arrays_that_it_is_given(mirrored, dtype):
 
 @pytest.mark.parametrize("refine", REFINEMENTS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_decode_fills_the_arrays_that_it_is_given(refine, dtype):
+def test_decode_writes_to_out(refine, dtype):
     heatmaps, mirrored = decode_inputs(dtype=dtype)
     arguments = {"flip_pairs": PAIRS, "refine": refine}
     fresh = ops.decode(heatmaps, mirrored, average=True, **arguments)
@@ -90,8 +90,8 @@ def test_decode_fills_the_arrays_that_it_is_given(refine, dtype):
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("width", [12, 37, 72])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_the_average_is_the_same_wherever_it_lies(width, dtype):
-    """On some boundaries it goes past the cache, on others it cannot; nothing beside it is touched."""
+def test_the_average_does_not_depend_on_the_alignment_of_its_memory(width, dtype):
+    """Non-temporal stores are used only at some alignments; memory around the average is not written."""
     shape = (2, 3, 5, width)
     heatmaps, mirrored = maps("noise", shape, 1, dtype), maps("noise", shape, 2, dtype)
     expected = ops.decode(heatmaps, mirrored, flip_pairs=(), average=True)
@@ -121,7 +121,7 @@ def test_the_average_may_be_written_in_place(refine, alignment, dtype):
     np.testing.assert_array_equal(mirrored, kept)
 
 
-def test_scores_and_similarities_fill_their_arrays():
+def test_scores_and_oks_write_to_out():
     points, scores, areas = pose_inputs()
     similarity, visibility = rng(5).uniform(size=(2, 9, 17)).astype(np.float32)
     for operation, inputs, keywords in (
@@ -135,7 +135,7 @@ def test_scores_and_similarities_fill_their_arrays():
         np.testing.assert_array_equal(out, fresh)
 
 
-def test_kept_poses_come_in_the_front_of_their_array():
+def test_kept_indices_come_first_in_out():
     points, scores, areas = pose_inputs()
     fresh = ops.oks_nms(points, scores, areas=areas, sigmas=SIGMAS, threshold=0.2)
     assert 0 < len(fresh) < 9
@@ -154,8 +154,8 @@ def test_an_output_may_be_left_out():
     np.testing.assert_array_equal(decoded.heat, ops.decode(heatmaps).heat)
 
 
-def test_nothing_is_allocated_where_the_arrays_are_given():
-    """Python's and NumPy's allocations while crop and decode run are a small part of what they write."""
+def test_out_avoids_allocations():
+    """Allocations of Python and NumPy during crop and decode are much smaller than the results."""
     frames, boxes, arguments = crop_inputs()
     arguments |= {"size": (192, 256), "mirrored": True}
     crops = ops.crop(frames, boxes, **arguments)
@@ -200,8 +200,8 @@ def test_results_do_not_depend_on_the_number_of_threads(count):
 
 
 @pytest.mark.usefixtures("threads")
-def test_parallel_callers_get_their_own_results():
-    """Four Python threads decode and crop at once, each with helpers of its own if it gets them."""
+def test_calls_from_several_threads_do_not_interfere():
+    """Four Python threads decode and crop at the same time."""
     ops.set_threads(3)
     frames, boxes, arguments = crop_inputs()
     heatmaps, mirrored = decode_inputs(8)
@@ -221,8 +221,8 @@ def test_parallel_callers_get_their_own_results():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_process_works():
-    """As the workers of a data loader do, after their parent has used its threads."""
+def test_operations_work_after_a_fork():
+    """The parent has used its threads before, as with the workers of a data loader."""
     program = """
 import os, sys
 import numpy as np
@@ -242,8 +242,8 @@ sys.exit(0 if same and status == 0 else 4)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space are Linux's")
-def test_fewer_threads_are_used_if_the_system_refuses_more():
-    """There is memory for the stacks of some of the 1,024 threads."""
+def test_fewer_threads_are_used_when_the_system_refuses_more():
+    """The limit on memory allows the stacks of only some of the 1,024 threads."""
     program = """
 import os, resource
 import numpy as np
@@ -265,14 +265,14 @@ print("done")
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("count", [0, -1, 1.5, "two", True, 1025, 50_000, 2**32, 2**32 + 1, 2**70])
-def test_the_number_of_threads_is_a_positive_integer(count):
+def test_invalid_thread_counts_are_refused(count):
     before = ops.get_threads()
     with pytest.raises((ValueError, TypeError)):
         ops.set_threads(count)
     assert ops.get_threads() == before
 
 
-def test_instruction_sets_are_named():
-    assert ops.instruction_sets(), "at least the one that every machine has"
+def test_unknown_instruction_sets_are_refused():
+    assert ops.instruction_sets(), "baseline is always available"
     with pytest.raises(ValueError, match="mmx"):
         ops.use_instruction_set("mmx")

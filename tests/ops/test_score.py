@@ -15,7 +15,7 @@ from .cases import DRAWN, rng, seeds, strided
 
 @settings(DRAWN, max_examples=60)
 @given(count=st.integers(0, 40), keypoints=st.integers(1, 133), boxes=st.booleans(), seed=seeds)
-def test_any_scores_as_the_reference(count, keypoints, boxes, seed):
+def test_random_scores_match_the_reference(count, keypoints, boxes, seed):
     draw = rng(seed)
     similarity = draw.uniform(size=(count, keypoints)).astype(np.float32)
     visibility = draw.uniform(size=(count, keypoints)).astype(np.float32)
@@ -35,7 +35,7 @@ def test_any_scores_as_the_reference(count, keypoints, boxes, seed):
     )
 
 
-def test_by_hand():
+def test_hand_computed_scores():
     similarity = np.float32([[0.5, 1.0, 0.25], [0.2, 0.4, 0.6]])
     visibility = np.float32([[1, 0, 1], [0.5, 0.5, 0]])
     np.testing.assert_allclose(ops.score(similarity, visibility), [0.375, 0.3], rtol=1e-6)
@@ -48,8 +48,8 @@ def test_by_hand():
     )
 
 
-def test_visibilities_that_sum_to_less_than_a_millionth_score_zero():
-    """One keypoint carries the sum, on either side of the limit: below it 0, above it its similarity."""
+def test_visibilities_that_sum_to_less_than_1e_6_score_0():
+    """Only one keypoint is visible, with a visibility on either side of the limit."""
     visibility = np.zeros((4, 17), np.float32)
     visibility[:, 5] = [0, 0.9e-6, 1.1e-6, 1e-3]
     similarity = np.full((4, 17), 0.75, np.float32)
@@ -63,8 +63,8 @@ def test_many_small_visibilities_add_up():
     np.testing.assert_allclose(ops.score(similarity, visibility), [0, 0.5], rtol=1e-5)
 
 
-def test_a_score_that_is_not_a_number_stays_with_its_pose():
-    """Heat is NaN where a map had no finite value."""
+def test_nan_affects_only_its_own_pose():
+    """decode returns NaN as the heat of a map without finite values."""
     heat = np.ones((3, 4), np.float32)
     heat[1, 2] = np.nan
     np.testing.assert_array_equal(np.isnan(ops.conventional_score(heat)), [False, True, False])
@@ -72,7 +72,7 @@ def test_a_score_that_is_not_a_number_stays_with_its_pose():
 
 
 @pytest.mark.parametrize("boxes", [False, True])
-def test_nobody_scores_nothing(boxes):
+def test_no_people(boxes):
     none = np.zeros((0, 17), np.float32)
     box_scores = np.zeros(0, np.float32) if boxes else None
     assert ops.score(none, none, box_scores).shape == (0,)

@@ -1,4 +1,4 @@
-"""On which stream an operation runs, and for which others it waits."""
+"""The stream that an operation runs on, and the streams that it waits for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oaks.ops._arguments import CheckedArray, common_stream
 
 @pytest.fixture
 def waited(monkeypatch):
-    """(stream, other, address) of every wait."""
+    """Arguments of every wait: (stream, other, address)."""
     calls: list[tuple[int, int, int]] = []
     half = SimpleNamespace(device_count=lambda: 1, wait_for=lambda *given: calls.append(given))
     monkeypatch.setattr(native, "cuda", half)
@@ -42,7 +42,7 @@ def test_an_operation_waits_for_every_other_stream(waited, streams, asked, runs_
     assert waited == waits
 
 
-def test_a_torch_tensors_stream_is_torchs_current_one(monkeypatch):
+def test_torch_tensors_use_torchs_current_stream(monkeypatch):
     class Tensor:
         is_cuda, device = True, "cuda:0"
 

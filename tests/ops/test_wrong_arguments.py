@@ -1,4 +1,4 @@
-"""One wrong argument at a time: a ValueError that names it, and nothing written."""
+"""One wrong argument at a time: a ValueError that names it, and nothing is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .arguments import CASES, OnDevice, entry, frozen, part, retyped, stretched
 
 
 @pytest.mark.parametrize("operation", CASES)
-def test_the_arguments_that_the_others_change_are_right(operation):
+def test_the_unchanged_arguments_are_valid(operation):
     case = CASES[operation]()
     case.run()
     assert case.written()
@@ -23,7 +23,7 @@ WRONG = [
     ("crop", "boxes", entry(np.nan)),
     ("crop", "boxes", entry(np.inf, (1, 3))),
     ("crop", "boxes", entry(-np.inf, (1, 0))),
-    ("crop", "boxes", entry(25, (0, 0))),  # ends before it starts, as an xywh box given as xyxy often does
+    ("crop", "boxes", entry(25, (0, 0))),  # x2 < x1, as in xywh boxes passed as xyxy
     ("crop", "boxes", lambda a: None),
     ("crop", "boxes", OnDevice),
     ("crop", "frames", retyped(np.float32)),
@@ -84,7 +84,7 @@ WRONG = [
     ("decode", "mirrored", lambda a: a[..., :7]),
     ("decode", "mirrored", retyped(np.float16)),
     ("decode", "mirrored", OnDevice),
-    ("decode", "flip_pairs", lambda _: None),  # would average without exchanging left and right
+    ("decode", "flip_pairs", lambda _: None),  # required with mirrored
     ("decode", "flip_pairs", lambda _: [(1, 4)]),
     ("decode", "flip_pairs", lambda _: [(-1, 2)]),
     ("decode", "flip_pairs", lambda _: [(1, 2), (2, 3)]),
@@ -256,7 +256,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("operation", "name", "change"), WRONG)
-def test_a_wrong_argument_is_named_and_nothing_is_written(operation, name, change):
+def test_the_error_names_the_argument_and_nothing_is_written(operation, name, change):
     case = CASES[operation]()
     with pytest.raises(ValueError, match=rf"\b{name}\b"):
         case.run(**{name: change})
@@ -279,7 +279,7 @@ def test_a_wrong_argument_is_named_and_nothing_is_written(operation, name, chang
         ("oks_nms", "scores", lambda a: a[:2], "3", "2"),
     ],
 )
-def test_the_message_says_what_was_expected_and_what_came(operation, name, change, expected, came):
+def test_the_error_states_the_requirement_and_the_value(operation, name, change, expected, came):
     with pytest.raises(ValueError, match=name) as caught:
         CASES[operation]().run(**{name: change})
     assert caught.match(expected)

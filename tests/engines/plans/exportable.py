@@ -1,4 +1,4 @@
-"""Every network that recipes can export, as ONNX files in the form in which a runtime gets them."""
+"""Every network that recipes can export, as the ONNX files that a runtime loads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Shape = tuple[int, int, int]
 
 
 def networks() -> dict[str, tuple[dict[str, Any], Shape]]:
-    """Name -> (architecture, input): the recipes' networks, then what recipes may say beside them."""
+    """Name -> (architecture, input shape): the recipes' networks, then other supported architectures."""
     found: dict[str, tuple[dict[str, Any], Shape]] = {}
     for path in sorted(RECIPES.glob("*.yaml")):
         recipe = read_recipe(path)

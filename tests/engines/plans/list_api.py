@@ -1,4 +1,4 @@
-"""Writes down the names and signatures of an installed TensorRT, for the tests to hold our code against.
+"""Write the names and signatures of an installed TensorRT, with which tests compare our code.
 
     python tests/engines/plans/list_api.py > tests/engines/plans/tensorrt_api_11.4.json
     python tests/engines/plans/list_api.py rtx > tests/engines/plans/tensorrt_api_rtx_1.7.json
@@ -26,16 +26,16 @@ RTX_CLASSES = (
     *("ComputeCapability", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy"),
     *("IRuntimeCache", "IRuntimeConfig"),
 )
-"""Those that only TensorRT for RTX is used for."""
+"""Classes that are only used with TensorRT for RTX."""
 
 LEFT_OUT = ("INetworkDefinition", "add_")
-"""The hundred kinds of layers: oaks' networks come from ONNX."""
+"""Methods that add layers; oaks' networks come from ONNX."""
 
 SPECIAL = ("__init__", "__getitem__", "__len__", "__str__", "__eq__")
 
 
 def plain(text: str) -> str:
-    """A signature without module names."""
+    """Remove module names from a signature."""
     for module in (
         "tensorrt_rtx_bindings.tensorrt_rtx.",
         "tensorrt_bindings.tensorrt.",
@@ -60,7 +60,7 @@ def property_kind(member: property) -> str:
 
 
 def describe(owner: type, name: str, member: Any) -> str | None:
-    """One member in words; None for what is not listed."""
+    """Describe a member; None if it is not listed."""
     if isinstance(member, property):
         return property_kind(member)
     if isinstance(member, type) and hasattr(member, "__members__"):

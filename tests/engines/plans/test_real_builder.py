@@ -52,7 +52,7 @@ def trt() -> Library:
 
 @pytest.fixture(scope="module")
 def exports() -> dict[str, list[tuple[str, bytes]]]:
-    """The files of a network by its name, made once."""
+    """The files of each network by its name, exported once."""
     return {}
 
 
@@ -63,7 +63,7 @@ def files_of(exports: dict, name: str) -> list[tuple[str, bytes]]:
 
 
 def built(trt: Library, content: bytes, label: str, capabilities: tuple[str, ...] = ()) -> bytes:
-    """The plan; a warning of TensorRT's is a failure."""
+    """Build a plan; fail on any warning of TensorRT."""
     mark = trt.log.mark()
     precision = label.split(": ")[-1]
     settings = BuildSettings(PROFILES, tf32=not precision.startswith("fp32"), capabilities=capabilities)
@@ -99,7 +99,7 @@ def listed(counts: dict[str, int]) -> str:
 # ---- the library
 
 
-def test_the_listing_is_that_of_the_library(trt):
+def test_the_listing_matches_the_library(trt):
     assert trt.version == listings.full_version("rtx_1.7")
     assert list_api.listing(trt.trt)["classes"] == listings.read("rtx_1.7")
 
@@ -118,12 +118,12 @@ def test_loading_the_library_writes_nothing(trt, tmp_path):
     assert sorted(os.listdir(folder)) == before
 
 
-def test_capabilities_are_those_of_the_library(trt):
+def test_capabilities_match_the_library(trt):
     members = set(trt.trt.ComputeCapability.__members__) - {"NONE", "CURRENT"}
     assert members == {f"SM{capability}" for capability in rtx.CAPABILITIES}
 
 
-def test_without_a_driver_a_plan_cannot_be_loaded_and_that_is_no_fault_of_the_plan(trt):
+def test_a_missing_driver_is_not_reported_as_a_damaged_plan(trt):
     from oaks.ops import native
 
     if native.cuda is not None and native.cuda.driver_version():
@@ -155,8 +155,8 @@ def test_a_recipes_network_builds_in_every_precision(trt, exports, name):
         built(trt, content, f"{name}: {precision}")
 
 
-def test_what_this_run_builds_is_told(exports, tell):
-    """Nothing is left out in silence: the rest is built by the test marked slow."""
+def test_networks_left_to_the_slow_test_are_reported(exports, tell):
+    """The networks that this run does not build are built by the test marked slow."""
     every = exportable.networks()
     assert set(SMALL) <= set(every)
     here = sum(len(files_of(exports, name)) for name in SMALL)
@@ -168,7 +168,7 @@ def test_what_this_run_builds_is_told(exports, tell):
 
 
 @pytest.mark.parametrize("capability", rtx.CAPABILITIES)
-def test_a_network_builds_for_each_capability_or_says_why_not(trt, exports, capability):
+def test_a_network_builds_for_each_capability_or_is_refused_with_a_reason(trt, exports, capability):
     for precision, content in files_of(exports, "rendered_ks_net"):
         label = f"rendered_ks_net: {precision}"
         if capability == "75" and has_gemm_in_fp32(content):
@@ -186,7 +186,7 @@ def test_a_network_builds_for_each_capability_or_says_why_not(trt, exports, capa
 
 
 def distinct_networks() -> list[tuple[str, ...]]:
-    """Names of networks; several that have the same architecture and input stand together."""
+    """Names of networks, grouped by equal architecture and input shape."""
     names: dict[str, tuple[str, ...]] = {}
     for name, network in exportable.networks().items():
         names[str(network)] = (*names.get(str(network), ()), name)
@@ -196,7 +196,7 @@ def distinct_networks() -> list[tuple[str, ...]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("names", distinct_networks(), ids=" = ".join)
 def test_a_network_builds_for_every_capability(trt, names, tell):
-    """One plan for all capabilities is refused if a single one cannot be served."""
+    """A plan for several capabilities is refused if one of them is not supported."""
     counts = {"files": 0, "plans": 0, "refused for 7.5 as expected": 0}
     for precision, content in exportable.files(*exportable.networks()[names[0]]):
         label = f"{names[0]}: {precision}"
@@ -215,11 +215,11 @@ def test_a_network_builds_for_every_capability(trt, names, tell):
     tell(f"{' = '.join(names)}: {listed(counts)}")
 
 
-# ---- what the plans compute in
+# ---- precisions of the plans
 
 
 def layers(content: bytes) -> list[dict[str, object]]:
-    """The layers of the plan for an ONNX file: name, kind, and the types of inputs and outputs."""
+    """Layers of the plan for an ONNX file: name, kind, and types of inputs and outputs."""
     own = library(RTX)
     trt = own.trt
     lines: list[str] = []
@@ -256,7 +256,7 @@ def layers(content: bytes) -> list[dict[str, object]]:
 
 
 def convolutions(content: bytes) -> list[str]:
-    """The type of the first input of every convolution in the plan."""
+    """Type of the first input of every convolution in the plan."""
     return [layer["inputs"][0] for layer in layers(content) if layer["kind"] == "correlation"]
 
 
@@ -275,13 +275,13 @@ def test_fp16_convolutions_are_fp16_in_the_plan(trt, exports):
 
 
 def test_a_plan_of_an_fp16_file_is_half_the_size(trt, exports):
-    """Weights that stay behind casts would end as fp32."""
+    """Weights stored in fp16 but cast to fp32 in the network would stay fp32 in the plan."""
     files = dict(files_of(exports, "rendered_oa_hpe"))
     half, full = (len(built(trt, files[p], f"rendered_oa_hpe: {p}")) for p in ("fp16", "fp32 of fp16"))
     assert half < 0.75 * full
 
 
-# ---- networks that TensorRT cannot take
+# ---- networks that TensorRT does not support
 
 
 def odd_network(operator: str) -> bytes:
@@ -292,7 +292,7 @@ def odd_network(operator: str) -> bytes:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
-def test_a_network_that_tensorrt_cannot_take_fails_with_the_layers_name(trt):
+def test_the_error_for_an_unsupported_network_names_the_layer(trt):
     settings = BuildSettings(profiles_for([1]))
     with pytest.raises(
         TensorRTError, match=r"odd: TensorRT cannot read this ONNX model: Frobnicate 'the_odd_one': creator"
@@ -303,7 +303,7 @@ def test_a_network_that_tensorrt_cannot_take_fails_with_the_layers_name(trt):
 # ---- ahead of time
 
 
-def test_plans_made_ahead_of_time_stand_in_the_bundle(trt, tmp_path, tell):
+def test_plans_built_ahead_of_time_are_in_the_bundle(trt, tmp_path, tell):
     folder = tmp_path / "shipped"
     shutil.copytree(bundles.SHIPPED / "tiny", folder)
     plans = plan_bundle(folder, precisions=("fp32",), max_batch=8, show=False)

@@ -18,7 +18,7 @@ from oaks.executors import pycuda, tensorrt
 pytestmark = [pytest.mark.tensorrt, pytest.mark.timeout(1800)]
 
 NEAR = {"fp32": (0.05, 0.99), "fp16": (0.4, 0.9), "int8": (3.2, 0.9)}
-"""Pixels of the input within which a share of the visible keypoints must lie of ONNX Runtime's."""
+"""(pixels, share): this share of the visible keypoints must be within these input pixels of ONNX Runtime's."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +46,7 @@ def plans(tmp_path_factory):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_an_engine_gives_what_onnx_runtime_gives(bundle, plans, pictures, precision):
+def test_results_match_onnx_runtime(bundle, plans, pictures, precision):
     with (
         Engine(bundle, backend="tensorrt", precision=precision, max_batch=8) as engine,
         Engine(bundle, backend="onnxruntime", precision=precision) as reference,
@@ -69,7 +69,7 @@ def test_an_engine_gives_what_onnx_runtime_gives(bundle, plans, pictures, precis
     assert (together <= pixels).mean() >= share
 
 
-def test_a_kept_plan_is_loaded_and_not_built(bundle, plans, pictures, monkeypatch):
+def test_a_cached_plan_is_loaded_and_not_built(bundle, plans, pictures, monkeypatch):
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
         before = engine.infer(pictures[:4], boxes="whole")
 
@@ -81,7 +81,7 @@ def test_a_kept_plan_is_loaded_and_not_built(bundle, plans, pictures, monkeypatc
         np.testing.assert_array_equal(engine.infer(pictures[:4], boxes="whole").keypoints, before.keypoints)
 
 
-def test_a_graph_gives_what_single_launches_give(bundle, plans, pictures, monkeypatch):
+def test_a_graph_gives_the_results_of_single_launches(bundle, plans, pictures, monkeypatch):
     with Engine(bundle, backend="tensorrt", precision="fp16", max_batch=4) as engine:
         captured = engine.infer(pictures[:4], boxes="whole")
     monkeypatch.setattr(pycuda.DeviceMemory, "record", lambda memory, work: work)
@@ -92,7 +92,7 @@ def test_a_graph_gives_what_single_launches_give(bundle, plans, pictures, monkey
 
 
 @pytest.mark.parametrize("harm", ["truncated", "foreign"])
-def test_a_plan_that_is_no_good_is_set_aside_and_built_anew(bundle, tmp_path, harm):
+def test_a_damaged_plan_is_set_aside_and_built_again(bundle, tmp_path, harm):
     gpu, network = pycuda.device(0), bundle.network("ks", "fp16")
     with gpu.active():
         path = load_plan(network, gpu, batches=[1, 2], folder=tmp_path, show=False).path
@@ -100,7 +100,7 @@ def test_a_plan_that_is_no_good_is_set_aside_and_built_anew(bundle, tmp_path, ha
         note = path.with_suffix(".json").read_text()
         spoilt = content[: len(content) // 2] if harm == "truncated" else b"\0" * len(content)
         path.write_bytes(spoilt)
-        # A note that vouches for the damaged plan: TensorRT itself must turn it down.
+        # The note has the hash of the damaged plan, so that only TensorRT can detect the damage.
         digests = (cache.hashlib.sha256(part).hexdigest() for part in (content, spoilt))
         path.with_suffix(".json").write_text(note.replace(*digests))
         again = load_plan(network, gpu, batches=[1, 2], folder=tmp_path, show=False)

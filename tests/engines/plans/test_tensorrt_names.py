@@ -1,6 +1,6 @@
-"""Every name of TensorRT that our code uses, and every argument it passes, is in the listings it is used with.
+"""Every name of TensorRT that our code uses, and every argument that it passes, is in the listings.
 
-That of rtx.py in the listing of TensorRT for RTX, that of the other files in all three.
+rtx.py is compared with the listing of TensorRT for RTX, the other files with all three.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ CALLED = {
     *("IExecutionContext.set_tensor_address", "IExecutionContext.execute_async_v3"),
     *("IExecutionContext.set_optimization_profile_async", "IExecutionContext.get_tensor_shape"),
 }
-"""What the check must at least have found; were it blind, it would find nothing wrong."""
+"""Names that the check must find; guards against a check that finds nothing."""
 
 NATIVE = {"nvonnxparser::IParserError": "ParserError", "nvinfer1::IRuntimeCache": "IRuntimeCache"}
-"""Names of C++ that stand in signatures, for Python's."""
+"""C++ names in signatures -> Python's names."""
 
 
 class Uses(ast.NodeVisitor):
-    """Follows the types of TensorRT's objects through a module, by annotations and listed signatures.
+    """Infers the types of TensorRT's objects in a module from annotations and listed signatures.
 
     A type is the name of a listed class; "=X" stands for the class X itself, "trt" for the module.
     """
@@ -190,7 +190,7 @@ class Uses(ast.NodeVisitor):
 
 
 def annotated(annotation: ast.expr | None) -> str | None:
-    """The class that an annotation such as `trt.ICudaEngine | None` names."""
+    """Return the class in an annotation such as `trt.ICudaEngine | None`."""
     found = (
         re.search(r"\b(?:trt|tensorrt)\.(\w+)(?!\.|\w)", ast.unparse(annotation))
         if annotation is not None
@@ -200,7 +200,7 @@ def annotated(annotation: ast.expr | None) -> str | None:
 
 
 def declarations(trees: list[ast.Module]) -> dict[str, str]:
-    """Name of a function or a field -> the TensorRT class that its annotation names."""
+    """Name of a function or a field -> the TensorRT class in its annotation."""
     found = {}
     for tree in trees:
         for node in ast.walk(tree):
@@ -223,13 +223,13 @@ def uses(sources: list[str], api: dict[str, dict[str, str]]) -> Uses:
 
 
 @pytest.mark.parametrize("version", listings.VERSIONS)
-def test_our_code_uses_what_there_is_as_it_is_meant(version):
+def test_used_names_and_arguments_are_listed(version):
     found = uses([path.read_text("utf-8") for path in FILES], listings.read(version))
     assert not found.wrong
     assert found.used >= CALLED
 
 
-def test_what_only_tensorrt_for_rtx_has_is_used_as_it_is_meant():
+def test_names_and_arguments_of_tensorrt_for_rtx_are_listed():
     sources = [path.read_text("utf-8") for path in RTX_FILES]
     found = uses(sources, listings.read("rtx_1.7"))
     assert not found.wrong
@@ -237,8 +237,8 @@ def test_what_only_tensorrt_for_rtx_has_is_used_as_it_is_meant():
 
 
 @pytest.mark.parametrize("version", listings.VERSIONS)
-def test_nothing_escapes_the_check(version):
-    """An attribute that only TensorRT's classes have is never taken from something of unknown type."""
+def test_no_attribute_escapes_the_check(version):
+    """Attributes that only TensorRT's classes have are never read from objects of unknown type."""
     sources = [path.read_text("utf-8") for path in FILES]
     own = {
         n.name for source in sources for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)
@@ -266,7 +266,7 @@ def test_nothing_escapes_the_check(version):
         "network.num_inputs = 3",
     ],
 )
-def test_the_check_sees_mistakes(version, line):
+def test_the_check_finds_mistakes(version, line):
     head = "def f(builder: trt.Builder, network: trt.INetworkDefinition, config: trt.IBuilderConfig):\n    "
     assert uses([head + line], listings.read(version)).wrong
 
@@ -274,14 +274,14 @@ def test_the_check_sees_mistakes(version, line):
 @pytest.mark.parametrize(
     "line", ["trt.BuilderFlag.FP16", "config.int8_calibrator", "builder.platform_has_fast_fp16"]
 )
-def test_the_check_sees_what_11_removed(line):
+def test_the_check_finds_what_tensorrt_11_removed(line):
     source = f"def f(builder: trt.Builder, config: trt.IBuilderConfig):\n    {line}"
     assert not uses([source], listings.read("10.16")).wrong
     assert uses([source], listings.read("11.4")).wrong
 
 
-def test_no_number_of_an_enum_is_written_down():
-    """They differ between the majors."""
+def test_enum_values_are_never_literals():
+    """They differ between major versions."""
     for path in (*FILES, *RTX_FILES):
         shifts = [
             ast.unparse(node.right)
@@ -292,8 +292,8 @@ def test_no_number_of_an_enum_is_written_down():
 
 
 @pytest.mark.parametrize("version", listings.VERSIONS)
-def test_our_listings_agree_with_the_full_ones(version):
-    """Where listings of the whole Python interface are at hand: class -> member -> signature."""
+def test_listings_match_the_full_listings(version):
+    """Where listings of the whole Python interface are available: class -> member -> signature."""
     beside = Path(__file__).parents[3].parent / "shared" / "tensorrt"
     path = Path(os.environ.get("OAKS_TENSORRT_LISTINGS", beside)) / f"tensorrt_api_{version}.json"
     if not path.is_file():
@@ -302,7 +302,7 @@ def test_our_listings_agree_with_the_full_ones(version):
     whole = whole.get("classes", whole)
     for name, members in listings.read(version).items():
         if version.startswith("rtx") and name not in whole:
-            continue  # test_real_builder.py holds those against the library itself
+            continue  # test_real_builder.py compares those with the library
         theirs = {member: text for member, text in whole[name].items() if not member.startswith("__python")}
         if name == "INetworkDefinition":
             theirs = {member: text for member, text in theirs.items() if not member.startswith("add_")}

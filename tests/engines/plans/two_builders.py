@@ -1,6 +1,6 @@
-"""Run by test_cache.py as a process of its own: loads a plan with the stand-ins and says what that took.
+"""Run by test_cache.py in a separate process: load a plan with the stand-ins and print what was built.
 
-Arguments: the bundle, the cache folder, and a folder in which two such processes wait for each other.
+Arguments: the bundle, the cache folder, and a folder through which two such processes wait for each other.
 """
 
 from __future__ import annotations
