@@ -111,7 +111,8 @@ def import_network(
     The network must have one input (N, 3, H, W) and one output (N, K, h, w); with preset "movenet" four outputs,
     heatmaps, center, regression and offsets, of which the person-weighted heatmaps are computed in the graph; of kind
     "simcc" two outputs, (N, K, W times split) and (N, K, H times split).
-    A fixed batch of 1 is made variable if the graph allows it; otherwise the network runs once per crop.
+    A fixed batch of 1 is made variable if the graph allows it; otherwise the network runs once per crop. Float16 inputs
+    and outputs become float32.
 
     Args:
         model: the ONNX file.
@@ -251,7 +252,8 @@ def _converted(
         raise ArgumentError(str(error)) from error
     try:
         graph = onnx.load_from_string(content)
-        if preset.size is not None and _fix_size(graph, preset.size):
+        changed = preset.size is not None and _fix_size(graph, preset.size)
+        if _widen(graph) or changed:
             content = graph.SerializeToString()
         session: Any = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except MemoryError:
@@ -259,17 +261,24 @@ def _converted(
     except Exception as error:
         raise ArgumentError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     inputs = [(node.name, node.shape) for node in session.get_inputs()]
-    shape = inputs[0][1]
+    shape = inputs[0][1] if inputs else []
     if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or not all(_fixed(n) for n in shape[2:]):
         advice = "" if preset.size or len(shape) != 4 else "; set size=WIDTH,HEIGHT if it takes any"
         raise ArgumentError(f"{path}: input must be one of shape (N, 3, height, width), got {inputs}{advice}")
+    if _fixed(shape[0]) and shape[0] != 1:
+        raise ArgumentError(f"{path}: input must take a batch of 1 or of any size, got {shape[0]}")
+    if (kind := session.get_inputs()[0].type) != "tensor(float)":
+        raise ArgumentError(f"{path}: input must be float32 or float16, got {kind}")
     height, width = shape[2:]
     if preset.size is not None and preset.size != (width, height):
         raise ArgumentError(
             f"{path}: size must be {width},{height}, which the network states, got {preset.size}"
         )
     probe = np.random.default_rng(0).normal(size=(1, 3, height, width)).astype(np.float32)
-    found = session.run(None, {inputs[0][0]: probe})
+    try:
+        found = session.run(None, {inputs[0][0]: probe})
+    except Exception as error:
+        raise ArgumentError(f"{path}: ONNX Runtime cannot run it: {error}") from error
     shapes = {o.name: array.shape for o, array in zip(session.get_outputs(), found, strict=True)}
     _rename(graph, inputs[0][0], "crops")
     if preset.kind == "simcc":
@@ -305,6 +314,27 @@ def _fix_size(graph: Any, size: tuple[int, int]) -> bool:
                 changed = True
     if changed:
         del graph.graph.value_info[:]
+    return changed
+
+
+def _widen(graph: Any) -> bool:
+    """Make float16 inputs and outputs float32, by a conversion in the graph; whether there were any."""
+    from onnx import TensorProto, helper
+
+    nodes, changed = graph.graph.node, False
+    stored = {value.name for value in graph.graph.initializer}
+    for values, reads in ((graph.graph.input, True), (graph.graph.output, False)):
+        for value in values:
+            if value.name in stored or value.type.tensor_type.elem_type != TensorProto.FLOAT16:
+                continue
+            name, inner, changed = value.name, f"{value.name}.half", True
+            _rename(graph, name, inner)
+            value.name = name
+            ends = (name, inner) if reads else (inner, name)
+            kind = TensorProto.FLOAT16 if reads else TensorProto.FLOAT
+            cast = helper.make_node("Cast", [ends[0]], [ends[1]], to=kind)
+            nodes.insert(0 if reads else len(nodes), cast)
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
     return changed
 
 

@@ -22,7 +22,7 @@ from oaks.inference import WHOLE, Engine
 from oaks.predict import TOGETHER
 from oaks.ray.cluster import Pool, choose_pool, connected, import_ray
 from oaks.ray.folder import RunFolder
-from oaks.ray.sources import VIDEO, Task, find_sources
+from oaks.ray.sources import VIDEO, Task, find_sources, stored
 from oaks.ray.worker import Attempts, FileWorker, RowWorker, Settings, whole_picture
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def predict_files(
     }  # fmt: skip
     with RunFolder(out, described) as folder:
         summary = Summary(folder.path, resumed=folder.progress.pictures)
-        left = sum(address not in folder.done for address in inventory.pictures)
+        left = len(inventory.pictures_left(folder.done))
         failed: list[Task] = []
         if inventory.tasks(folder.done, 1):
             with connected(address):
@@ -201,7 +201,7 @@ def predict_files(
         summary.errors = dict(folder.progress.errors)
         summary.unfinished = [name for task in failed for name in task.pictures or (str(task.address),)]
         if coco and not failed:
-            places = {name: number for number, name in enumerate(inventory.pictures, start=1)}
+            places = {name: number for number, name in enumerate(map(stored, inventory.pictures), start=1)}
             # Pictures in shards have no place in the list of files: they are numbered behind it.
             summary.results = folder.write_coco(lambda name: places.setdefault(name, len(places) + 1))
     return summary

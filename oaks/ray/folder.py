@@ -15,7 +15,7 @@ from oaks.coco import header_path, make_header
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.ray import rows
-from oaks.ray.sources import Task, file_name
+from oaks.ray.sources import Task, file_name, stored
 from oaks.skeleton import Skeleton
 from oaks.structured import read_json
 
@@ -193,7 +193,7 @@ class RunFolder:
         content = {
             "complete": not left, "tasks_left": len(left), "pictures": found.pictures, "people": found.people,
             "errors": len(found.errors), "finished": sorted(found.sources),
-            "unfinished": sorted(str(task.address) for task in left if task.address),
+            "unfinished": sorted(stored(task.address) for task in left if task.address),
         }  # fmt: skip
         write_json(self.path / "status.json", content, indent=1)
 

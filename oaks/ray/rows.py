@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oaks.addresses import redacted
 from oaks.errors import ArgumentError
 from oaks.poses import Poses
 from oaks.skeleton import Skeleton
@@ -37,7 +38,7 @@ class Found:
     """The result for a picture, or for a frame of a video.
 
     Attributes:
-        file: address of the picture or video.
+        file: address of the picture or video; tables hold it without its password.
         poses: the people in it; None if it could not be read.
         size: (width, height), or None.
         error: why it could not be read, or why its poses have no score; None without an error.
@@ -105,8 +106,10 @@ def to_table(found: Iterable[Found]) -> pa.Table:
     columns: dict[str, pa.Array] = {
         **{
             name: of_picture([getattr(entry, name) for entry in pictures], expected.field(name).type)
-            for name in ("file", "frame", "time", "image_id", "error")
+            for name in ("frame", "time", "image_id")
         },
+        "file": of_picture([redacted(entry.file, alone=True) for entry in pictures], pa.string()),
+        "error": of_picture([entry.error and redacted(entry.error) for entry in pictures], pa.string()),
         "width": of_picture([entry.size and entry.size[0] for entry in pictures], pa.int32()),
         "height": of_picture([entry.size and entry.size[1] for entry in pictures], pa.int32()),
         "person": pa.array(within.astype(np.int32), mask=blank),

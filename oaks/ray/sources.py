@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from oaks import limits
+from oaks.addresses import redacted
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.images import FOREIGN_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, decode_image, natural_key, read_image
 from oaks.names import number_of
@@ -74,12 +75,23 @@ class Inventory:
         """Return the unfinished tasks.
 
         Args:
-            done: addresses of pictures, shards and videos that are finished.
+            done: addresses of pictures, shards and videos that are finished, as `stored` gives them.
             size: picture files of a task.
         """
-        left = [address for address in self.pictures if address not in done]
+        left = self.pictures_left(done)
         parts = [Task(PICTURES, None, tuple(left[i : i + size])) for i in range(0, len(left), size)]
-        return parts + [Task(kind, address) for address, kind in self.others.items() if address not in done]
+        return parts + [
+            Task(kind, address) for address, kind in self.others.items() if stored(address) not in done
+        ]
+
+    def pictures_left(self, done: set[str]) -> list[str]:
+        """Return the unfinished pictures; `done` as for `tasks`."""
+        return [address for address in self.pictures if stored(address) not in done]
+
+
+def stored(address: str) -> str:
+    """Return an address as results hold it: without its password."""
+    return redacted(address, alone=True)
 
 
 def find_sources(sources: Sequence[str | Path]) -> Inventory:
@@ -100,12 +112,12 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
         kinds = {address: kind_of(address) for address in files}
         if named and kinds[files[0]] is None:
             raise ArgumentError(
-                f"source must be a picture, a tar shard, a Parquet file or a video, got {source}"
+                f"source must be a picture, a tar shard, a Parquet file or a video, got {stored(str(source))}"
             )
         if not any(kinds.values()):
             counts = Counter(Path(address).suffix.lower() or "no extension" for address in files)
             holds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(6)) or "no files"
-            raise FileNotFoundError(f"pictures not found: {str(source)!r}; it holds {holds}")
+            raise FileNotFoundError(f"pictures not found: {stored(str(source))!r}; it holds {holds}")
         foreign = sum(Path(address).suffix.lower() in FOREIGN_SUFFIXES for address in files)
         if foreign:
             skip(
@@ -118,6 +130,9 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
             elif kind is not None:
                 found.others[address] = kind
     found.pictures.extend(pictures)
+    alike = [name for name, count in Counter(map(stored, [*pictures, *found.others])).items() if count > 1]
+    if alike:
+        raise ArgumentError(f"sources must differ in more than passwords, got several named {alike[0]}")
     return found
 
 
@@ -147,9 +162,9 @@ def _listed(source: str) -> tuple[list[str], bool]:
     try:
         files, path = fsspec.core.url_to_fs(source)
     except ImportError as error:
-        raise BackendUnavailable(f"{source} cannot be opened: {error}") from error
+        raise BackendUnavailable(f"{stored(source)} cannot be opened: {error}") from error
     except ValueError as error:
-        raise ArgumentError(f"source must be pictures or videos, got {source}: {error}") from error
+        raise ArgumentError(f"source must be pictures or videos, got {stored(source)}: {error}") from error
     if files.isfile(path):
         return [_address(files, path)], True
     if files.isdir(path):
@@ -158,7 +173,9 @@ def _listed(source: str) -> tuple[list[str], bool]:
     else:
         listed = [name for name in files.glob(path) if not files.isdir(name)] if _is_glob(path) else []
     if not listed:
-        raise FileNotFoundError(f"pictures not found: {source!r}; pass files, a folder, a glob or an address")
+        raise FileNotFoundError(
+            f"pictures not found: {stored(source)!r}; pass files, a folder, a glob or an address"
+        )
     return sorted((_address(files, name) for name in listed), key=natural_key), False
 
 

@@ -151,7 +151,9 @@ class FileWorker:
         made = {**self.engine.describe(), "box_source": self.boxes.description}
         nms = self.settings.nms if self.boxes.detected else None
         skeleton, kind = self.engine.bundle.skeleton, self.engine.score_kind
-        return rows.about(skeleton, kind, made=made, nms=nms, source=task.address)
+        return rows.about(
+            skeleton, kind, made=made, nms=nms, source=task.address and sources.stored(task.address)
+        )
 
     def _found(self, task: sources.Task) -> Iterator[rows.Found]:
         """Yield the result for each picture or frame of a task; at least one entry."""

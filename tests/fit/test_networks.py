@@ -132,6 +132,37 @@ def test_an_unknown_layout_is_refused_with_what_was_found(tmp_path, outputs, pre
     assert [entry.name for entry in tmp_path.iterdir()] == ["net.onnx"]
 
 
+@pytest.mark.parametrize("outputs", [TensorProto.FLOAT16, TensorProto.FLOAT])
+def test_half_precision_is_converted_in_the_graph(tmp_path, outputs):
+    import onnxruntime
+
+    path = network(tmp_path / "net.onnx", [("heat", 17)])
+    graph = onnx.load(path)
+    for value in graph.graph.initializer:
+        value.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(value).astype(np.float16), value.name)
+        )
+    graph.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    graph.graph.output[0].type.tensor_type.elem_type = outputs
+    if outputs == TensorProto.FLOAT:
+        graph.graph.node[0].output[0] = "maps"
+        graph.graph.node.append(helper.make_node("Cast", ["maps"], ["heat"], to=TensorProto.FLOAT))
+    onnx.save(graph, path)
+    bundle = import_network(path, tmp_path / "bundle", preset="hrnet")
+    session = onnxruntime.InferenceSession(bundle.network("pose").read())
+    assert [value.type for value in (*session.get_inputs(), *session.get_outputs())] == ["tensor(float)"] * 2
+    crops = np.random.default_rng(1).normal(size=(3, 3, 64, 48)).astype(np.float32)
+    original = onnxruntime.InferenceSession(str(path))
+    expected = np.concatenate([original.run(None, {"input": c[None].astype(np.float16)})[0] for c in crops])
+    np.testing.assert_allclose(session.run(["heatmaps"], {"crops": crops})[0], expected, rtol=1e-2, atol=0.05)
+
+
+def test_a_fixed_batch_of_several_is_refused(tmp_path):
+    path = network(tmp_path / "net.onnx", [("heat", 17)], batch=4)
+    with pytest.raises(ValueError, match=r"net\.onnx: input must take a batch of 1 or of any size, got 4"):
+        import_network(path, tmp_path / "bundle", preset="hrnet")
+
+
 def single(path, batch):
     """A network whose graph reshapes to a batch of 1 in the middle."""
     network(path, [("output", 17)], batch=batch)

@@ -27,6 +27,13 @@ def poses(count: int, seed: int = 0, *, tracked: bool = False) -> Poses:
     )  # fmt: skip
 
 
+def test_tables_hold_no_passwords():
+    address = "https://me:sec@ret@host/a.jpg"
+    table = to_table([Found(address, Poses.empty()), Found(address, error=f"{address}: could not be read")])
+    assert table["file"].to_pylist() == ["https://me:***@host/a.jpg"] * 2
+    assert table["error"].to_pylist() == [None, "https://me:***@host/a.jpg: could not be read"]
+
+
 def test_a_person_is_a_row_and_so_is_a_picture_without_one():
     first, last = poses(2, 1), poses(1, 2)
     table = to_table([

@@ -40,6 +40,19 @@ def test_files_folders_and_globs_name_each_file_once_in_natural_order(tmp_path, 
     assert "1 image file of kinds that are not read" in caplog.text
 
 
+def test_finished_sources_are_known_without_their_passwords(monkeypatch):
+    found = Inventory(["https://me:a@h/1.jpg", "https://me:a@h/2.jpg"], {"https://me:a@h/v.mp4": VIDEO})
+    done = {"https://me:***@h/1.jpg", "https://me:***@h/v.mp4"}
+    assert found.tasks(done, 8) == [Task(PICTURES, None, ("https://me:a@h/2.jpg",))]
+    monkeypatch.setattr(sources, "_listed", lambda source: ([source], True))
+    with pytest.raises(
+        ArgumentError, match=r"more than passwords, got several named https://me:\*\*\*@h/1.jpg"
+    ):
+        find_sources(["https://me:a@h/1.jpg", "https://me:b@h/1.jpg"])
+    with pytest.raises(ArgumentError, match=r"must be a picture, .* got https://me:\*\*\*@h/notes$"):
+        find_sources(["https://me:a@h/notes"])
+
+
 def test_paths_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
     (path,) = write_pictures(tmp_path / "photos", 1)
     monkeypatch.chdir(tmp_path)
