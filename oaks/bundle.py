@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from oaks import onnx_file, schema
+from oaks.addresses import redacted
 from oaks.arguments import as_path, check_flags
 from oaks.bundle_files import DESCRIPTION, BundleFiles
 from oaks.bundle_parts import (
@@ -437,7 +438,7 @@ def _find(source: str | Path) -> Path:
     if path.is_dir():
         raise BundleError(f"{path} is not a bundle: it holds no {DESCRIPTION}")
     raise FileNotFoundError(
-        f"bundle must be a folder, a zip file or one of the shipped {shipped()}, got {str(source)!r}"
+        f"bundle must be a folder, a zip file or one of the shipped {shipped()}, got {redacted(str(source))!r}"
     )
 
 

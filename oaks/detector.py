@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from oaks import executors, limits, onnx_file
+from oaks.addresses import redacted
 from oaks.arguments import SetOnce, check_choice, check_count, check_share, is_integer, parse_settings
 from oaks.boxes import numbers
 from oaks.bundle import Bundle, DetectorPart
@@ -267,7 +268,7 @@ class _OnnxModel:
             ) from error
         if not path.is_file():
             raise FileNotFoundError(
-                f"detector not found: {path}; pass an ONNX file, or a bundle with a detector"
+                f"detector not found: {redacted(str(path))}; pass an ONNX file, or a bundle with a detector"
             )
         self.path, self.threshold, self.overlap = path, threshold, overlap
         options = onnxruntime.SessionOptions()

@@ -99,7 +99,9 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         else:
             listed = sorted((p for p in map(Path, glob.glob(str(source))) if p.is_file()), key=natural_key)
         if not listed:
-            raise FileNotFoundError(f"images not found: {str(source)!r}; pass an image, a folder or a glob")
+            raise FileNotFoundError(
+                f"images not found: {redacted(str(source))!r}; pass an image, a folder or a glob"
+            )
         if videos := [path for path in listed if path.suffix.lower() in VIDEO_SUFFIXES]:
             raise ArgumentError(f"source must be images, got {videos[0]}; this is a video: use oaks track")
         found.update(dict.fromkeys(listed))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import limits
+from oaks.addresses import redacted
 from oaks.arguments import as_path
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.image_files import (
@@ -171,7 +172,7 @@ def open_image(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, H
     """
     bounds = bounds or limits.current()
     if not as_path("path", path).is_file():  # FIFOs and devices, which may never end, are no files either
-        raise FileNotFoundError(f"image not found: {path}")
+        raise FileNotFoundError(f"image not found: {redacted(str(path))}")
     limits.check(f"{path}: the file's size in bytes", "image_bytes", os.path.getsize(path), bounds)
     try:
         content = Path(path).read_bytes()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from oaks import onnx_sizes
+from oaks.addresses import redacted
 from oaks.errors import ArgumentError, BundleError, OaksError, OutOfMemory
 from oaks.files import read_regular
 from oaks.limits import BundleLimits
@@ -76,7 +77,7 @@ def read(path: str | Path, limits: BundleLimits | None = None) -> bytes:
     try:
         content = read_regular(path, limits.file_bytes)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"ONNX file not found: {path}") from error
+        raise FileNotFoundError(f"ONNX file not found: {redacted(str(path))}") from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except MemoryError as error:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks import forest_file, ops
+from oaks.addresses import redacted
 from oaks.arguments import SetOnce, as_path, check_choice
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BundleError
@@ -112,7 +113,7 @@ class Scorer(SetOnce):
         path = as_path("path", path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
-            raise FileNotFoundError(f"scorer not found: {path}; fit one with `oaks fit`")
+            raise FileNotFoundError(f"scorer not found: {redacted(str(path))}; fit one with `oaks fit`")
         if path.stat().st_size > LARGEST_FILE:
             raise ArgumentError(
                 f"{path}: a scorer must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}"

@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from oaks import limits
+from oaks.addresses import redacted
 from oaks.arguments import as_path
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.limits import Limits
@@ -417,7 +418,7 @@ def check_regular(path: str | Path) -> None:
     try:
         status = as_path("path", path).stat()
     except FileNotFoundError:
-        raise FileNotFoundError(f"file not found: {path}") from None
+        raise FileNotFoundError(f"file not found: {redacted(str(path))}") from None
     if not stat.S_ISREG(status.st_mode):
         raise ArgumentError(f"{path} must be a file, got a folder, FIFO or device")
 

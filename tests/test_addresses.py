@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import oaks
 from oaks.addresses import redacted
+from oaks.boxes import boxes_from_file
+from oaks.images import read_image
 
 
 @pytest.mark.parametrize(("address", "shown"), [
@@ -49,3 +52,12 @@ def test_passwords_in_addresses_are_replaced(address, shown):
 def test_white_space_belongs_to_the_password_of_an_address_alone(address, shown):
     assert redacted(address, alone=True) == shown
     assert redacted(shown, alone=True) == shown
+
+
+@pytest.mark.parametrize(
+    "call", [oaks.Bundle.load, oaks.Engine, oaks.Detector, read_image, boxes_from_file, oaks.Poses.load]
+)
+def test_errors_of_calls_that_take_no_addresses_hold_no_passwords(call):
+    with pytest.raises((OSError, oaks.OaksError), match=r"http:/+me:\*\*\*@host/a\.onnx") as caught:
+        call("http://me:sec@ret@host/a.onnx")
+    assert "sec" not in str(caught.value)

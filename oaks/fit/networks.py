@@ -13,6 +13,7 @@ import numpy as np
 
 from oaks import bundle as bundles
 from oaks import onnx_file
+from oaks.addresses import redacted
 from oaks.arguments import check_choice, parse_settings
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
@@ -132,7 +133,7 @@ def import_network(
     """
     path, folder = Path(model), Path(out)
     if not path.is_file():
-        raise FileNotFoundError(f"model not found: {path}; pass an ONNX file")
+        raise FileNotFoundError(f"model not found: {redacted(str(path))}; pass an ONNX file")
     if folder.exists():
         raise FileExistsError(f"out must not exist, got {folder}")
     chosen = _with(_preset(preset), settings)
@@ -176,7 +177,7 @@ def imported_from(
     """
     source = _preset(preset).source
     if not model.is_file():
-        raise FileNotFoundError(f"model not found: {model}; pass an ONNX file")
+        raise FileNotFoundError(f"model not found: {redacted(str(model))}; pass an ONNX file")
     return {
         "preset": preset if isinstance(preset, str) else "custom",
         "source": source,
