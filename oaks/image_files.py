@@ -21,19 +21,22 @@ from oaks.skipping import skip
 
 SUFFIXES = frozenset(
     [
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif", ".avif",
-        ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm",
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff",
+        ".gif", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm",
     ]
 )  # fmt: skip
 """Extensions of files that are read as images."""
 
 FOREIGN_SUFFIXES = frozenset(
     [
-        ".heic", ".heif", ".jxl", ".svg", ".psd", ".xcf", ".eps", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
-        ".rw2", ".raf", ".raw", ".ico", ".tga", ".exr", ".hdr",
+        ".heic", ".heics", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".psd", ".xcf", ".eps", ".dng", ".cr2", ".cr3",
+        ".nef", ".arw", ".orf", ".pef", ".srw", ".rw2", ".raf", ".raw", ".ico", ".tga", ".exr", ".hdr", ".pcx", ".pfm",
     ]
 )  # fmt: skip
 """Extensions of image files that are not read; in a folder they are skipped."""
+
+FOREIGN = "image files of this kind are not read; convert it to JPEG or PNG"
+"""Reason for which they are skipped."""
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -49,7 +52,7 @@ def natural_key(path: str | Path) -> tuple[Any, ...]:
 
     def key(part: str) -> tuple[str | int, ...]:
         # Text and numbers alternate, so that only like types are compared.
-        pieces = re.split("([0-9]+)", part.casefold())
+        pieces = re.split(r"(\d+)", part.casefold())
         return tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
 
     return (*map(key, Path(path).parts), (), str(path))
@@ -58,22 +61,26 @@ def natural_key(path: str | Path) -> tuple[Any, ...]:
 def images_in(folder: str | Path) -> list[Path]:
     """Return the image files of a folder, without its subfolders, in natural order; image files of other kinds are skipped.
 
+    Links that lead nowhere are returned too, so that reading them names them.
+
     Raises:
         FileNotFoundError: there is none; the message says what the folder holds.
     """
-    entries = [entry for entry in Path(folder).iterdir() if entry.is_file()]
-    found = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
-    foreign = Counter(e.suffix.lower() for e in entries if e.suffix.lower() in FOREIGN_SUFFIXES)
+    entries = sorted(Path(folder).iterdir(), key=natural_key)
+    files = [entry for entry in entries if not entry.is_dir()]
+    found = [entry for entry in files if entry.suffix.lower() in SUFFIXES]
     if not found:
-        kinds = Counter(entry.suffix.lower() or "no extension" for entry in entries)
-        holds = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6)) or "no files"
-        raise FileNotFoundError(f"images not found: {str(folder)!r}; it holds {holds}")
-    for kind, count in foreign.most_common():
-        skip(
-            Path(folder) / f"*{kind}",
-            f"{number_of(count, 'file')} of a kind that is not read; convert to JPEG or PNG",
+        kinds = Counter(entry.suffix.lower() or "no extension" for entry in files)
+        holds = [f"{count} {kind}" for kind, count in kinds.most_common(6)]
+        if folders := len(entries) - len(files):
+            holds.append(number_of(folders, "folder"))
+        raise FileNotFoundError(
+            f"images not found: {str(folder)!r}; it holds {', '.join(holds) or 'no files'}"
         )
-    return sorted(found, key=natural_key)
+    for entry in files:
+        if entry.suffix.lower() in FOREIGN_SUFFIXES:
+            skip(entry, FOREIGN)
+    return found
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
@@ -97,7 +104,9 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         elif path.is_file():
             listed = [path]
         else:
-            listed = sorted((p for p in map(Path, glob.glob(str(source))) if p.is_file()), key=natural_key)
+            # A path that is neither is matched by itself: a link that leads nowhere, or a device.
+            matched = (p for p in map(Path, glob.glob(str(source))) if p != path and not p.is_dir())
+            listed = sorted(matched, key=natural_key)
         if not listed:
             raise FileNotFoundError(
                 f"images not found: {redacted(str(source))!r}; pass an image, a folder or a glob"
@@ -181,6 +190,7 @@ class ImageFolder:
 
 
 __all__ = [
+    "FOREIGN",
     "FOREIGN_SUFFIXES",
     "SUFFIXES",
     "VIDEO_SUFFIXES",

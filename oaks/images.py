@@ -20,6 +20,7 @@ from oaks.addresses import redacted
 from oaks.arguments import as_path
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.image_files import (
+    FOREIGN,
     FOREIGN_SUFFIXES,
     SUFFIXES,
     VIDEO_SUFFIXES,
@@ -119,6 +120,8 @@ def pixels_of(name: str | Path, content: bytes, header: Header) -> np.ndarray:
             "%s: only the first of its %s is read%s",
             name, "pages" if pages else "frames", "" if pages else "; oaks track reads an animation",
         )  # fmt: skip
+    if _is_deep(header.mode, header.format):
+        raise _too_deep(name, header.mode)
     if _is_cut_off(content):
         raise ArgumentError(f"{name}: damaged: the JPEG file ends before its picture does")
     try:
@@ -245,7 +248,8 @@ def _decode(content: bytes, header: Header) -> np.ndarray | None:
 
     flags = cv2.IMREAD_COLOR if header.format == "TIFF" else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = None
-    if (header.format, header.mode) != ("TIFF", "RGBA"):  # OpenCV would multiply the colors by alpha
+    # OpenCV would multiply a TIFF's colors by alpha, and replace a GIF's transparent ones by the background's.
+    if header.format != "GIF" and (header.format, header.mode) != ("TIFF", "RGBA"):
         try:
             image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         except cv2.error as error:
@@ -354,17 +358,13 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
 
     limits.check(f"{name}: width times height", "image_pixels", image.width * image.height)
     try:
-        # Pillow gives 16 bits of these formats as mode I, and a transposed image no format.
-        sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        if _is_deep(image.mode, image.format):
+            raise _too_deep(name, image.mode)
+        sixteen = image.mode.startswith("I")
         image = ImageOps.exif_transpose(image)
         if sixteen:
             gray = (np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8)
             return np.repeat(gray[..., None], 3, axis=2)
-        if image.mode in ("I", "F"):
-            raise ArgumentError(
-                f"{name} must have 8 or 16 bits per channel, got a PIL image of mode {image.mode!r}; "
-                "convert it to 8 bits"
-            )
         if "transparency" in image.info:
             image = image.convert("RGBA")
         return np.asarray(image.convert("RGB"))
@@ -376,12 +376,24 @@ def _from_pil(name: str, image: Any) -> np.ndarray:
         raise OutOfMemory(f"{name}: an image of {_sides(image.size)} does not fit into memory") from error
 
 
+def _is_deep(mode: str, format: str | None) -> bool:
+    """Return whether an image has 32 bits per channel, whose range is unknown. PNG and PPM have 16 in mode I."""
+    return mode == "F" or (mode == "I" and format not in ("PNG", "PPM"))
+
+
+def _too_deep(name: str | Path, mode: str) -> ArgumentError:
+    return ArgumentError(
+        f"{name} must have 8 or 16 bits per channel, got an image of mode {mode!r}; convert it to 8 bits"
+    )
+
+
 def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if len(shape) != 3 or shape[2] != 3 or min(shape) < 1 or dtype != np.uint8:
         raise ArgumentError(f"{name} must be an image (H, W, 3) of uint8, got {shape} of {dtype}")
 
 
 __all__ = [
+    "FOREIGN",
     "FOREIGN_SUFFIXES",
     "SUFFIXES",
     "VIDEO_SUFFIXES",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import struct
 import tracemalloc
 import unicodedata
@@ -23,8 +24,10 @@ from oaks.images import (
     natural_key,
     read_image,
     read_size,
+    readable_images,
 )
 from oaks.limits import Limits
+from oaks.skipping import SkippedItems
 
 SMOOTH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8), (0, 0), 3)
 
@@ -99,9 +102,22 @@ def test_the_colors_of_a_tiff_do_not_depend_on_its_alpha(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_of_unknown_range_are_refused(mode):
+def test_pixels_of_unknown_range_are_refused(tmp_path, mode):
     with pytest.raises(ValueError, match=rf"frame must have 8 or 16 bits.*mode '{mode}'"):
         as_frame("frame", Image.new(mode, (4, 4)), "bgr", on_device=False)
+    path = saved(tmp_path / "a.tif", Image.new(mode, (4, 4)))
+    with pytest.raises(ValueError, match=rf"a.tif must have 8 or 16 bits.*mode '{mode}'"):
+        read_image(path)
+
+
+def test_transparent_colors_of_a_gif_are_read(tmp_path):
+    """OpenCV replaces them by the background's color."""
+    image = Image.new("P", (8, 6), 1)
+    image.putpalette([250, 0, 0, 10, 200, 30, 0, 0, 250])
+    path = saved(tmp_path / "a.gif", image, transparency=1)
+    np.testing.assert_array_equal(read_image(path), np.full((6, 8, 3), (30, 200, 10), np.uint8))
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(as_frame("frame", opened, "bgr", on_device=False), read_image(path))
 
 
 @pytest.mark.parametrize("suffix", ["jfif", "jpe", "jp2", "gif", "bmp", "dib", "webp", "tiff", "ppm", "avif"])
@@ -120,11 +136,30 @@ def test_unread_files_in_a_folder_are_named(tmp_path, caplog):
         (tmp_path / name).write_bytes(b"")
     with caplog.at_level(logging.WARNING, logger="oaks"):
         assert images_in(tmp_path) == [tmp_path / "a.PNG"]
-    assert f"skipped {tmp_path / '*.heic'}: 2 files of a kind that is not read" in caplog.text
-    assert f"skipped {tmp_path / '*.svg'}: 1 file of a kind" in caplog.text
+    for name in ("b.heic", "c.HEIC", "d.svg"):
+        assert f"skipped {tmp_path / name}: image files of this kind are not read" in caplog.text
     (tmp_path / "a.PNG").unlink()
-    with pytest.raises(FileNotFoundError, match=r"images not found: .* it holds 2 \.heic, 1 \.svg, 1 \.txt"):
+    (tmp_path / "more.png").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"images not found: .* it holds 2 \.heic, 1 \.svg, 1 \.txt, 1 folder$"
+    ):
         images_in(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+def test_links_are_followed_and_those_that_lead_nowhere_are_listed(tmp_path):
+    write(tmp_path / "a.png")
+    for name, goal in (("b.png", "a.png"), ("gone.png", "nothing.png"), ("loop.png", "loop.png")):
+        (tmp_path / name).symlink_to(tmp_path / goal)
+    names = ["a.png", "b.png", "gone.png", "loop.png"]
+    for source in (tmp_path, str(tmp_path / "*.png")):
+        assert [path.name for path in find_images([source])] == names
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png"), read_image(tmp_path / "a.png"))
+    with SkippedItems() as skipped:
+        assert len(list(readable_images(images_in(tmp_path)))) == 2
+    assert list(skipped.items) == [str(tmp_path / "gone.png"), str(tmp_path / "loop.png")]
+    with pytest.raises(FileNotFoundError, match="images not found"):
+        find_images([tmp_path / "gone.png"])
 
 
 def test_files_come_in_natural_order(tmp_path):
@@ -133,8 +168,8 @@ def test_files_come_in_natural_order(tmp_path):
     expected = [tmp_path / f"frame{number}.png" for number in range(1, 13)]
     assert find_images([tmp_path]) == find_images([str(tmp_path / "*.png")]) == expected
     assert find_images([expected[4], tmp_path]) == [expected[4], *expected[:4], *expected[5:]]
-    names = ["x²/1", "2", "a2", "A10", "a10", "b/10", "b/9", "b", "07", "7", "٣"]
-    expected = ["2", "07", "7", "a2", "A10", "a10", "b", "b/9", "b/10", "x²/1", "٣"]
+    names = ["x²/1", "2", "a2", "A10", "a10", "b/10", "b/9", "b", "07", "7", "٣", "１０"]
+    expected = ["2", "٣", "07", "7", "１０", "a2", "A10", "a10", "b", "b/9", "b/10", "x²/1"]
     assert sorted(names, key=natural_key) == expected
     for nothing in (tmp_path / "gone.jpg", tmp_path / "*.gif"):
         with pytest.raises(FileNotFoundError, match="images not found"):

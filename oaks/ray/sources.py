@@ -25,8 +25,15 @@ import numpy as np
 from oaks import limits
 from oaks.addresses import redacted
 from oaks.errors import ArgumentError, BackendUnavailable
-from oaks.images import FOREIGN_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, decode_image, natural_key, read_image
-from oaks.names import number_of
+from oaks.images import (
+    FOREIGN,
+    FOREIGN_SUFFIXES,
+    SUFFIXES,
+    VIDEO_SUFFIXES,
+    decode_image,
+    natural_key,
+    read_image,
+)
 from oaks.skipping import skip
 
 if TYPE_CHECKING:
@@ -97,8 +104,8 @@ def stored(address: str) -> str:
 def find_sources(sources: Sequence[str | Path]) -> Inventory:
     """Return the pictures, tar shards (.tar, .tgz), Parquet files and videos that files, folders and globs name.
 
-    Folders are read without their subfolders. Files of other kinds in a folder are skipped; image files of
-    kinds that are not read are logged.
+    Folders are read without their subfolders. Files of other kinds in a folder are left out; image files of
+    kinds that are not read are skipped.
 
     Raises:
         FileNotFoundError: a source names nothing of these kinds.
@@ -118,12 +125,9 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
             counts = Counter(Path(address).suffix.lower() or "no extension" for address in files)
             holds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(6)) or "no files"
             raise FileNotFoundError(f"pictures not found: {stored(str(source))!r}; it holds {holds}")
-        foreign = sum(Path(address).suffix.lower() in FOREIGN_SUFFIXES for address in files)
-        if foreign:
-            skip(
-                source,
-                f"{number_of(foreign, 'image file')} of kinds that are not read; convert to JPEG or PNG",
-            )
+        for address in files:
+            if Path(address).suffix.lower() in FOREIGN_SUFFIXES:
+                skip(address, FOREIGN)
         for address, kind in kinds.items():
             if kind == PICTURES:
                 pictures[address] = None

@@ -37,7 +37,7 @@ def test_files_folders_and_globs_name_each_file_once_in_natural_order(tmp_path, 
     assert {key.rpartition("/")[2]: kind for key, kind in found.others.items()} == {
         "clip.MP4": VIDEO, "old.TAR.GZ": TAR, "shard.tar": TAR, "table.parquet": PARQUET,
     }  # fmt: skip
-    assert "1 image file of kinds that are not read" in caplog.text
+    assert f"skipped {tmp_path / 'raw.heic'}: image files of this kind are not read" in caplog.text
 
 
 def test_finished_sources_are_known_without_their_passwords(monkeypatch):
