@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from oaks.coco_fields import (
     as_id,
     category_ids,
     counted_categories,
+    first_of,
     integers,
     lists_of_numbers,
     tell_skipped,
@@ -69,6 +70,19 @@ class PersonBoxes:
             return self._by_name.get(parts[-1])
         digits = Path(path).stem.rsplit("_", 1)[-1]
         return int(digits) if digits.isdecimal() and len(digits) < 19 else None
+
+    def check_pictures(self, pictures: Sequence[str | Path]) -> None:
+        """Refuse pictures that boxes without file names do not belong to.
+
+        Raises:
+            ArgumentError: there are boxes, but none for any of the pictures.
+        """
+        if self.image_ids or not self.boxes or any(self.image_id(path) in self.boxes for path in pictures):
+            return
+        raise ArgumentError(
+            "boxes must be of the pictures, whose names end with their image ids, got pictures such as "
+            f"{pictures[0]} and {self.source} with boxes of images {first_of(sorted(self.boxes))}"
+        )
 
     def of(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (N, 4) and scores (N,) of an image; N is 0 for an image without any."""
@@ -167,7 +181,7 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
         [row["bbox"] for row in own], 4, lambda n: f"{named(kept[n])}: bbox", "[x, y, width, height]"
     )
     scores = lists_of_numbers(
-        [[row.get("score", 1.0)] for row in own], 1, lambda n: f"{named(kept[n])}: score", "a number"
+        [[row.get("score", 1.0)] for row in own], 1, lambda n: f"{named(kept[n])}: score", "a finite number"
     )[:, 0]
     outside = (scores < 0) | (scores > 1)
     if outside.any():

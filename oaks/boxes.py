@@ -12,6 +12,7 @@ import numpy as np
 from oaks.arguments import as_path, check_count
 from oaks.errors import ArgumentError
 from oaks.images import check_size
+from oaks.skipping import skip
 
 if TYPE_CHECKING:
     from oaks.box_files import PersonBoxes
@@ -184,7 +185,7 @@ def boxes_from_file(
 ) -> BoxSource:
     """Return a source of boxes from COCO JSON (annotations, or results with boxes) or a MOT file (.txt).
 
-    Pictures are found by their names where a COCO file has any.
+    Pictures are found by their names where a COCO file has any. Boxes that lie outside of their picture are skipped.
 
     Args:
         path: the file.
@@ -219,7 +220,13 @@ def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: boo
 
     def find(image: Image) -> Boxes:
         found = image_id(image)
-        return people.of(number_from_one(image) if found is None else found)
+        boxes, scores = people.of(number_from_one(image) if found is None else found)
+        height, width = image.image.shape[:2]
+        within = ((boxes[:, :2] < (width, height)) & (boxes[:, 2:] > 0)).all(axis=1)
+        if not within.all():
+            name = image.name or f"frame {image.index}"
+            skip(f"boxes outside of {name}", f"{np.count_nonzero(~within)} of {len(boxes)}")
+        return boxes[within], scores[within]
 
     return BoxSource(people.source, find, every, image_id, detected=not people.image_ids)
 

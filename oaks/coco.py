@@ -1,7 +1,7 @@
 """COCO's JSON files: the one checked reader of annotations, and the writer of keypoint results.
 
 Malformed content is refused with an error that names the file and the annotation id. Well-formed but unusable content,
-such as a box without extent, is skipped, counted in `skipped`, and logged with the annotation ids.
+such as a box without extent, is skipped, counted in `skipped`, and named by the annotation ids.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ _GATHERED = object()
 NO_BOX = "annotations without a box of some extent"
 NO_IMAGE = "annotations of images that the file does not list"
 NO_AREA = "labeled people whose area is not positive"
+OUTSIDE = "annotations whose box lies outside of their image"
 
 log = logging.getLogger("oaks")
 
@@ -89,7 +90,8 @@ class Annotations(Images):
         category_id: of the people.
         ids: (G,) int64, each once.
         image: (G,) index of the annotation's image.
-        boxes: (G,4) float64 x, y, width, height, of positive extent.
+        boxes: (G,4) float64 x, y, width, height, of positive extent; within their image at least in part if the file
+            states its size.
         areas: (G,) float64; NaN where the file states none.
         crowd: (G,) bool: a region with many people.
         keypoints: (G,K,3) float64 x, y, flag in the skeleton's order; all 0 for annotations without keypoints.
@@ -349,10 +351,13 @@ def _check(
     else:
         rows = [rows[n] for n in kept]
         boxes = lists_of_numbers(
-            [row.get("bbox") for row in rows], 4, lambda n: f"{named(n)}: bbox", "[x, y, width, height]"
+            [row.get("bbox") or None for row in rows],
+            4,
+            lambda n: f"{named(n)}: bbox",
+            "[x, y, width, height]",
         )
         areas = lists_of_numbers(
-            [alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a number"
+            [alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a finite number"
         )[:, 0]
         crowd = _crowds(rows, named)
     _refuse_far(boxes, named, "bbox")
@@ -368,11 +373,15 @@ def _check(
     found = np.searchsorted(image_ids, own_image, sorter=sorted_ids)
     image = sorted_ids[np.minimum(found, len(image_ids) - 1)] if len(image_ids) else np.zeros_like(own_image)
     listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(ids), bool)
+    sizes = _sizes(images, image_ids, path, "width", "height")
+    stated = sizes[image] if len(image_ids) else np.zeros((len(ids), 2))
+    beyond = ((boxes[:, :2] >= stated) & (stated > 0)) | (boxes[:, :2] + boxes[:, 2:] <= 0)
 
     labeled = np.zeros(len(ids), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
     reasons = {
         NO_IMAGE: ~listed,
         NO_BOX: ~(np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1),
+        OUTSIDE: beyond.any(axis=1),
         NO_AREA: (areas <= 0) & labeled & ~crowd,
     }
     left = np.ones(len(ids), bool)
@@ -392,7 +401,7 @@ def _check(
         category_id=chosen["id"],
         image_ids=image_ids,
         file_names=tuple(_file_name(i, f"{path}: image {image_ids[n]}") for n, i in enumerate(images)),
-        sizes=_sizes(images, image_ids, path, "width", "height"),
+        sizes=sizes,
         scales=_scales(images, image_ids, path),
         ids=ids[left],
         image=image[left],
@@ -440,6 +449,7 @@ def choose_category(
         ArgumentError: there is none, or several; the message offers --category.
     """
     ids = integers([c.get("id") for c in categories], lambda n: f"{path}: categories[{n}]: id", least=0)
+    _refuse_repeated(ids, f"{path}: category id")
     known = [{**entry, "id": int(number)} for entry, number in zip(categories, ids, strict=True)]
     number = as_id(category)
     if not known and (category is None or number is not None):
@@ -719,6 +729,7 @@ __all__ = [
     "NO_AREA",
     "NO_BOX",
     "NO_IMAGE",
+    "OUTSIDE",
     "PERSON_ID",
     "Annotations",
     "Images",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -15,8 +14,7 @@ import numpy as np
 from oaks.arguments import is_integer
 from oaks.errors import ArgumentError
 from oaks.schema import shortened
-
-log = logging.getLogger("oaks")
+from oaks.skipping import skip
 
 
 def as_id(category: str | int | None) -> int | None:
@@ -97,7 +95,8 @@ def lists_of_numbers(values: list[Any], count: int, label: Callable[[int], str],
         if value is not None and not _is_list(value, count):
             got = value.tolist() if isinstance(value, np.ndarray) else value
             got = got[0] if count == 1 and isinstance(got, list) else got
-            raise ArgumentError(f"{label(n)} must be {form}, finite numbers, got {_brief(got)}")
+            finite = form if count == 1 else f"{form}, finite numbers"
+            raise ArgumentError(f"{label(n)} must be {finite}, got {_brief(got)}")
     return np.array(filled, np.float64).reshape(len(values), count)
 
 
@@ -143,9 +142,14 @@ def are_numbers(values: Any) -> bool:
 
 
 def tell_skipped(path: str | Path, skipped: Mapping[str, Sequence[int]]) -> None:
+    """Skip a file's annotations or rows, of which `skipped` has the ids by reason."""
     for reason, found in skipped.items():
-        shown = ", ".join(map(str, found[:10])) + (", ..." if len(found) > 10 else "")
-        log.warning("%s: skipped %s: %d, with ids %s", path, reason, len(found), shown)
+        skip(f"{reason} in {path}", f"{len(found)}, with ids {first_of(found)}")
+
+
+def first_of(names: Sequence[object]) -> str:
+    """Return the first of many names or ids, for messages."""
+    return ", ".join(map(str, names[:10])) + (", ..." if len(names) > 10 else "")
 
 
 __all__ = [
@@ -155,6 +159,7 @@ __all__ = [
     "box_fields",
     "category_ids",
     "counted_categories",
+    "first_of",
     "folded",
     "indices_by",
     "integers",

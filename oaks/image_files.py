@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -174,8 +175,9 @@ class ImageFolder:
     def _relative(self, name: str) -> PurePosixPath:
         slashed = name.replace("\\", "/")
         path = PurePosixPath(slashed)
-        if path.is_absolute() and path.is_relative_to(self.folder.absolute().as_posix()):
-            path = path.relative_to(self.folder.absolute().as_posix())
+        folder = PurePosixPath(Path(os.path.abspath(self.folder)).as_posix())  # without ".."
+        if path.is_absolute() and path.is_relative_to(folder):
+            path = path.relative_to(folder)
         windows = PureWindowsPath(name)
         if "\0" in name or path.is_absolute() or ".." in path.parts or windows.drive or not path.parts:
             raise ArgumentError(f"file_name must stay within {self.folder}, got {name[:128]!a}")

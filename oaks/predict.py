@@ -105,8 +105,8 @@ def predict(
 ) -> Summary:
     """Find the poses in pictures and write folder/results.json, its header and folder/pictures.
 
-    A picture that is damaged, unknown to the source, or too large to be written again is skipped and named; it does
-    not end the run.
+    A picture that is damaged, unknown to the source or taken for the same image as an earlier one is skipped and named,
+    as is an annotated copy that cannot be written; they do not end the run.
 
     Args:
         engine: estimates the poses.
@@ -133,17 +133,20 @@ def predict(
         names = _output_names(pictures)
         numbers = {path: number for number, path in enumerate(pictures, start=1)}
         ids: dict[str, int] = {}
+        owners: dict[int, Path] = {}
         described = engine.describe()  # now, since an Engine that is closed later cannot describe itself
         complete = False
         try:
             readers = ((path, partial(read_image, path)) for path in pictures)
             for found, image in find_poses(engine, readers, source, nms=nms):
                 path, poses = found.path, found.poses
-                if poses is None or image is None:
+                image_id = numbers[path] if found.image_id is None else found.image_id
+                if poses is not None and (same := owners.setdefault(image_id, path)) != path:
+                    found = Prediction(path, problem=f"has the boxes of image {image_id}, as {same} has")
+                if found.poses is None or poses is None or image is None:
                     summary.skipped[path] = found.problem or ""
                     done(found)
                     continue
-                image_id = numbers[path] if found.image_id is None else found.image_id
                 rows += poses.to_coco(image_id, file_names=path.name)
                 ids[str(path)] = image_id
                 summary.people += len(poses)

@@ -7,15 +7,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from oaks import ArgumentError
 from oaks.box_files import read_boxes, read_mot
 from oaks.boxes import BoxSource, as_box_scores, as_boxes, boxes_from_file, first_boxes, iou, to_xywh, to_xyxy
+from oaks.video import open_source
 from oaks.video.frames import Frame
 
 
 def frame(index: int, name: str = "") -> Frame:
-    return Frame(np.zeros((8, 8, 3), np.uint8), index, index, Fraction(1, 30), name=name)
+    return Frame(np.zeros((80, 80, 3), np.uint8), index, index, Fraction(1, 30), name=name)
 
 
 def test_a_mot_file_numbers_frames_from_one(tmp_path):
@@ -94,6 +96,18 @@ def test_coco_boxes_are_found_by_file_name_or_frame_number(tmp_path):
     assert len(source.find(frame(5))[0]) == 0
     with pytest.raises(ValueError, match=r"b.png: annotated: people.json does not know this picture"):
         source.find(frame(0, "b.png"))
+
+
+def test_frames_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    images = [{"id": n, "file_name": f"{n}/a.png"} for n in (1, 2)]
+    rows = [{"image_id": n, "bbox": [n, 2, 3, 4], "id": n} for n in (1, 2)]
+    (tmp_path / "people.json").write_text(json.dumps({"images": images, "annotations": rows}))
+    source = boxes_from_file(tmp_path / "people.json")
+    for n in (1, 2):
+        (tmp_path / f"{n}").mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{n}" / "a.png")
+        (read,) = open_source(tmp_path / f"{n}")
+        assert source.find(read)[0].tolist() == [[n, 2, n + 3, 6]]
 
 
 def test_boxes_are_used_at_every_nth_frame():

@@ -8,6 +8,7 @@ import json
 import logging
 import tracemalloc
 import warnings
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -17,9 +18,12 @@ from test_poses import make
 import oaks
 from oaks import box_files, coco, structured
 from oaks.box_files import read_boxes
+from oaks.boxes import boxes_from_file
 from oaks.coco_fields import indices_by
 from oaks.errors import OaksError
+from oaks.skipping import SkippedItems
 from oaks.structured import read_json
+from oaks.video import Frame
 
 
 def annotations(**changes):
@@ -92,6 +96,7 @@ def test_detected_boxes_keep_their_scores(tmp_path):
          "row 2: image_id must be an integer .*'1'"),
         (annotations(images=[{"id": 9}]), "image 9 must have a file_name"),
         (annotations(images=[{"id": 9, "file_name": 3}]), "image 9: file_name must be text"),
+        (annotations(categories=[{"id": 3, "name": name} for name in ("person", "dog")]), "category id 3 must occur once"),
         (annotations(images=[3]), r"images\[0\] must be an object"),
         (annotations(images=[{"id": 10**400, "file_name": "a"}]), r"images\[0\]: id must be an integer"),
         (annotations(images=[{"id": 9, "file_name": "a", "width": "8"}]), "image 9: width must be an integer"),
@@ -107,6 +112,12 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, content, message):
         box_files.read_boxes(written(tmp_path / "bad.json", content))
 
 
+def test_an_empty_box_is_none(tmp_path):
+    content = annotations()
+    content["annotations"][3]["bbox"] = []
+    assert coco.read_annotations(written(tmp_path / "a.json", content)).skipped == {coco.NO_BOX: [4]}
+
+
 @pytest.mark.parametrize("box", [[5, 5, 0, 0], [5, 5, -3, 4], [5, 5, 3, 0]])
 def test_boxes_without_extent_are_skipped_by_id(tmp_path, caplog, box):
     content = annotations()
@@ -114,11 +125,13 @@ def test_boxes_without_extent_are_skipped_by_id(tmp_path, caplog, box):
     with caplog.at_level(logging.WARNING, logger="oaks"):
         people = box_files.read_boxes(written(tmp_path / "a.json", content))
     assert people.of(9)[0].tolist() == [[10, 20, 40, 60]]
-    assert "skipped annotations without a box of some extent: 1, with ids 4" in caplog.text
+    assert "skipped annotations without a box of some extent in " in caplog.text
+    assert "a.json: 1, with ids 4" in caplog.text
     rows = [{"image_id": 1, "category_id": 1, "bbox": b, "score": 1} for b in (box, [1, 2, 3, 4])]
     with caplog.at_level(logging.WARNING, logger="oaks"):
         assert box_files.read_boxes(written(tmp_path / "d.json", rows)).of(1)[0].tolist() == [[1, 2, 4, 6]]
-    assert "skipped rows whose box has no extent: 1, with ids 0" in caplog.text
+    assert "skipped rows whose box has no extent in " in caplog.text
+    assert "d.json: 1, with ids 0" in caplog.text
     with pytest.raises(ValueError, match=r"d\.json: none of its 1 boxes has a positive width and height"):
         box_files.read_boxes(written(tmp_path / "d.json", rows[:1]))
     content["annotations"] = [{**content["annotations"][3]}]
@@ -215,7 +228,30 @@ def test_annotations_of_images_that_are_not_listed_are_skipped_by_id(tmp_path, c
         found = coco.read_annotations(written(tmp_path / "a.json", content))
     assert found.ids.tolist() == [3, 4]
     assert found.skipped == {coco.NO_IMAGE: [1]}
-    assert "skipped annotations of images that the file does not list: 1, with ids 1" in caplog.text
+    assert "skipped annotations of images that the file does not list in " in caplog.text
+    assert "a.json: 1, with ids 1" in caplog.text
+
+
+@pytest.mark.parametrize("box", [[50, 5, 9, 9], [5, 40, 9, 9], [-9, 5, 9, 9], [5, -70, 9, 9]])
+def test_boxes_outside_of_their_image_are_skipped(tmp_path, box):
+    content = annotations(images=[{"id": 9, "file_name": "b.jpg", "width": 50, "height": 40}])
+    content["annotations"][3]["bbox"] = box
+    with SkippedItems() as skipped:
+        found = coco.read_annotations(written(tmp_path / "a.json", content))
+    assert found.ids.tolist() == [1, 3]  # whose boxes lie partly outside
+    assert found.skipped == {coco.OUTSIDE: [4]}
+    assert skipped.items == {f"{coco.OUTSIDE} in {tmp_path / 'a.json'}": "1, with ids 4"}
+
+
+def test_boxes_outside_of_a_picture_whose_size_is_not_stated_are_skipped(tmp_path):
+    content = annotations()
+    content["annotations"][3]["bbox"] = [50, 5, 9, 9]
+    source = boxes_from_file(written(tmp_path / "a.json", content))
+    picture = Frame(np.zeros((80, 50, 3), np.uint8), 0, 0, Fraction(1), name="b.jpg")
+    with SkippedItems() as skipped:
+        boxes, scores = source.find(picture)
+    assert (boxes.tolist(), scores.tolist()) == ([[10, 20, 40, 60]], [1])
+    assert skipped.items == {"boxes outside of b.jpg": "1 of 2"}
 
 
 def test_invalid_json_is_refused(tmp_path):

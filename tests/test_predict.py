@@ -186,6 +186,24 @@ def test_a_picture_that_a_source_refuses_is_named(tiny, pictures, tmp_path):
     assert summary.skipped == {pictures / "a.jpg": "nobody knows why"}
 
 
+def test_two_pictures_cannot_have_the_boxes_of_one_image(run, pictures, boxes, tmp_path):
+    code, lines = run(pictures, pictures / "more", "--boxes", boxes)
+    assert code == 1
+    assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
+    first, second = pictures / "a.jpg", pictures / "more" / "a.jpg"
+    assert f"skipped {second}: has the boxes of image 11, as {first} has" in lines
+
+
+def test_box_results_of_other_images_are_refused(run, pictures, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('[{"image_id": 4711, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]')
+    code, lines = run(pictures, "--boxes", path)
+    assert code == 2
+    assert "boxes must be of the pictures" in lines[-1]
+    assert "a.jpg" in lines[-1]
+    assert lines[-1].endswith("with boxes of images 4711")
+
+
 def test_what_cannot_be_read_is_named_and_skipped(run, pictures, boxes, tmp_path):
     content = (pictures / "b.png").read_bytes()
     (pictures / "cut.png").write_bytes(content[:30])

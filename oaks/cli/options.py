@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -268,15 +268,21 @@ WHOLE = Path("whole")
 
 
 def box_source(
-    boxes: Path | None, detector: DetectorOptions, engine: Engine, category: str | None = None
+    boxes: Path | None,
+    detector: DetectorOptions,
+    engine: Engine,
+    category: str | None,
+    pictures: Sequence[Path],
 ) -> PersonBoxSource:
     """Return the box source of pictures: the file of --boxes, --detector, or the bundle's detector.
 
     Raises:
-        ArgumentError: both were given, or neither and the bundle has no detector.
+        ArgumentError: both were given, or neither and the bundle has no detector, or the file has no box of the pictures.
     """
     given = given_boxes(boxes, detector, category)
     if given is not None:
+        if given.people is not None:
+            given.people.check_pictures(pictures)
         return given(engine)
     return detected_boxes(detector, engine, "--boxes FILE, --boxes whole, --detector")
 

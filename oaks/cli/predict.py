@@ -80,7 +80,7 @@ def predict(
 
     pictures, found = pictures is not False, find_images(source)
     with engine.open(bundle) as opened, output.progress("pictures", len(found)) as advance:
-        people = options.box_source(boxes, detector, opened, category)
+        people = options.box_source(boxes, detector, opened, category, found)
         output.say(options.about(opened, people.description))
         output.kept = f"the results so far are in {out}"
 

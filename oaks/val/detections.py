@@ -195,4 +195,6 @@ def _field(
 
     if missing:
         raise ArgumentError(f"{label(missing[0])} is missing, though other rows have it")
-    return lists_of_numbers(values, count or 1, label, "a number" if count is None else f"a list of {count}")
+    return lists_of_numbers(
+        values, count or 1, label, "a finite number" if count is None else f"a list of {count}"
+    )

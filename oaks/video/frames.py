@@ -18,7 +18,7 @@ class Frame:
         pts: when it is shown, in units of time_base after the source's first frame.
         time_base: seconds per unit.
         stream: index of its source, where there are several.
-        name: its file's name, if each frame is a file, else "".
+        name: its file's path, if each frame is a file, else "".
         duration: stated duration in units of time_base; 0 if none is stated.
     """
 

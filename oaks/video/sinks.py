@@ -63,12 +63,12 @@ class JsonLines:
 def frame_record(frame: Frame, poses: Poses, image_id: Callable[[Frame], int]) -> dict[str, Any]:
     """Return one frame as a JSON object: frame (its number, from 0), time (s), name if it is a file, and poses."""
     content = {"frame": frame.index, "time": round(frame.time, 6), "poses": _rows(frame, poses, image_id)}
-    return {**content, "name": frame.name} if frame.name else content
+    return {**content, "name": Path(frame.name).name} if frame.name else content
 
 
 def _rows(frame: Frame, poses: Poses, image_id: Callable[[Frame], int]) -> list[dict[str, Any]]:
     # A picture that the box file does not list has neither id nor poses.
-    return poses.to_coco(image_id(frame), file_names=frame.name or None) if len(poses) else []
+    return poses.to_coco(image_id(frame), file_names=Path(frame.name).name or None) if len(poses) else []
 
 
 class MotFile:

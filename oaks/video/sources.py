@@ -136,7 +136,7 @@ class ImageFiles(FrameSource):
                 self.note(str(error))
                 continue
             self.read += 1
-            yield Frame(image, index, index, self._time_base, name=path.name)
+            yield Frame(image, index, index, self._time_base, name=str(path))
 
 
 class AnimationFile(FrameSource):

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -258,7 +259,8 @@ class _Stream:
     def fail(self, frame: Frame, reason: str) -> None:
         """Record a frame whose boxes or poses could not be found."""
         if frame.index not in self.failed and len(self.problems) < _NOTES:
-            self.problems.append(f"{self.source.name}: {frame.name or f'frame {frame.index}'}: {reason}")
+            name = Path(frame.name).name or f"frame {frame.index}"
+            self.problems.append(f"{self.source.name}: {name}: {reason.removeprefix(f'{frame.name}: ')}")
         self.failed.add(frame.index)
 
     @property

@@ -12,7 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from oaks.detector_formats import decode_centers  # noqa: E402
+from oaks.skipping import SkippedItems  # noqa: E402
 from oaks.training.data.detection import PersonBoxes, read_detection, targets, window  # noqa: E402
+from oaks.training.data.people import DamagedImage  # noqa: E402
 from oaks.training.losses import detection_loss  # noqa: E402
 from oaks.training.networks import build  # noqa: E402
 from oaks.training.recipe import DetectionAugmentation, read_recipe  # noqa: E402
@@ -147,6 +149,23 @@ def test_files_are_read_with_crowds_and_people_without_keypoints(tmp_path: Path)
     assert read.people[0].boxes.tolist() == [[50, 40, 60, 50], [1, 2, 4, 6]]
     assert read.people[0].regions.tolist() == [[5, 5, 14, 14], [0, 0, 5, 5]]
     assert read.people[0].complete
+
+
+def test_images_of_another_size_than_their_labels_are_damaged_and_missing_ones_are_named(tmp_path):
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.zeros((50, 60, 3), np.uint8))
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.png", "width": 50, "height": 60},
+            {"id": 2, "file_name": "gone.png"},
+        ],
+        "annotations": [{"id": n, "image_id": n, "bbox": [1, 2, 3, 4]} for n in (1, 2)],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
+    with SkippedItems() as skipped:
+        read = read_detection("a", tmp_path / "a.json", tmp_path)
+    assert list(skipped.items.values()) == ["1: gone.png"]
+    with pytest.raises(DamagedImage, match=r"a\.png: its size must be that of its labels, 50×60, got 60×50"):
+        read.subset(np.array([0])).sample(0)
 
 
 def test_the_recipes_network_has_output_stride_4():

@@ -17,9 +17,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from oaks.coco import check_annotations
+from oaks.coco_fields import first_of
 from oaks.detector import letterbox
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, read_size
+from oaks.skipping import skip
 from oaks.structured import read_json
 from oaks.training.data.augmentation import recolor
 from oaks.training.data.geometry import crop_to_image, warp
@@ -121,7 +123,7 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
     skipped = Counter({reason: len(ids) for reason, ids in found.skipped.items()})
     if found.others:
         skipped["annotations of another category"] = found.others
-    files, ids, people, rows = [], [], [], []
+    files, ids, people, rows, missing = [], [], [], [], []
     order = np.argsort(found.image, kind="stable")
     bounds = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1))
     for n, image in enumerate(content["images"]):
@@ -129,23 +131,31 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
         own = order[bounds[n] : bounds[n + 1]]
         crowd = found.crowd[own]
         path = folder.find(found.file_names[n])
+        if path is None:
+            missing.append(found.file_names[n])
+            continue
         size = found.sizes[n].tolist()
         try:
-            if path is not None and not all(size):
+            if not all(size):
                 size = read_size(path)
         except (OSError, ArgumentError) as error:
             warn_once(f"{error} (image {found.image_ids[n]} of {name}); skipped")
             skipped[UNREADABLE] += 1
             continue
-        boxes = _corners(found.boxes[own[~crowd]], image.get("people_without_keypoints", []), size, where)
-        crowds = _corners(found.boxes[own[crowd]], image.get("crowd_boxes", []), size, where)
-        if not len(boxes) or path is None:
-            skipped["images without people, or missing on disk"] += 1
+        boxes = _corners(
+            found.boxes[own[~crowd]], image.get("people_without_keypoints", []), size, where, skipped
+        )
+        crowds = _corners(found.boxes[own[crowd]], image.get("crowd_boxes", []), size, where, skipped)
+        if not len(boxes):
+            skipped["images without people"] += 1
             continue
         files.append(found.file_names[n])
         ids.append(int(found.image_ids[n]))
         rows.append(n)
         people.append(PersonBoxes(boxes, crowds, bool(image.get("annotations_complete"))))
+    if missing:
+        skipped["images missing on disk"] = len(missing)
+        skip(f"images of {annotations} that are not in {images}", f"{len(missing)}: {first_of(missing)}")
     if not files:
         raise ArgumentError(
             f"{annotations} must have people with images in {images}, got none: {dict(skipped)}"
@@ -155,8 +165,10 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
     )
 
 
-def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> np.ndarray:
-    """Return xywh boxes as xyxy (N, 4), clipped to an image of `size`, without empty ones."""
+def _corners(
+    boxes: np.ndarray, more: Any, size: Sequence[int], where: str, skipped: Counter[str]
+) -> np.ndarray:
+    """Return xywh boxes as xyxy (N, 4), clipped to an image of `size`; those outside of it are counted in `skipped`."""
     try:
         added = np.asarray(more, np.float64).reshape(-1, 4)
     except (TypeError, ValueError, OverflowError) as error:
@@ -168,7 +180,10 @@ def _corners(boxes: np.ndarray, more: Any, size: Sequence[int], where: str) -> n
         raise ArgumentError(f"{where}: boxes must be finite numbers, got {corners.tolist()}")
     corners[:, 2:] += corners[:, :2]
     corners = np.clip(corners, 0, np.tile(size, 2)).astype(np.float32)
-    return corners[(corners[:, 2:] > corners[:, :2]).all(axis=1)]
+    within = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    if not within.all():
+        skipped["boxes outside of their image"] += int((~within).sum())
+    return corners[within]
 
 
 class Targets(NamedTuple):

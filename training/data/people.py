@@ -18,10 +18,11 @@ from oaks import images
 from oaks.box_files import read_boxes
 from oaks.boxes import iou
 from oaks.coco import AREA_OF_BOX, read_annotations
-from oaks.coco_fields import indices_by
+from oaks.coco_fields import first_of, indices_by
 from oaks.errors import ArgumentError, OaksError
 from oaks.images import ImageFolder, check_size
 from oaks.skeleton import Skeleton
+from oaks.skipping import skip
 
 
 class Person(NamedTuple):
@@ -212,11 +213,14 @@ def read_coco(
     few = np.count_nonzero(labels[..., 2], axis=1) < min_keypoints
     folder = ImageFolder(images)
     present = np.zeros(len(found.image_ids), bool)
-    for image in np.unique(found.image[~(found.crowd | without | few)]).tolist():
+    needed = np.unique(found.image[~(found.crowd | without | few)])
+    for image in needed.tolist():
         try:
             present[image] = folder.find(found.file_names[image]) is not None
         except ArgumentError as error:
             raise ArgumentError(f"{annotations}: image {found.image_ids[image]}: {error}") from error
+    if missing := [found.file_names[image] for image in needed[~present[needed]]]:
+        skip(f"images of {annotations} that are not in {images}", f"{len(missing)}: {first_of(missing)}")
 
     skipped = Counter({reason: len(ids) for reason, ids in found.skipped.items()})
     if found.others:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from oaks.skeleton import COCO17, Skeleton
+from oaks.skipping import SkippedItems
 from oaks.training.data import people as people_module
 from oaks.training.data.people import DamagedImage, fold_of, read_coco
 from tests.training.conftest import read_people as read
@@ -52,7 +53,9 @@ def test_unsuitable_annotations_are_skipped_and_counted(people_folder: Path) -> 
     (people_folder / "images" / "6.jpg").unlink()  # of the last two people
     content["categories"].append({"id": 7, "name": "dog"})
     save(people_folder, content)
-    people = read(people_folder)
+    with SkippedItems() as skipped:
+        people = read(people_folder)
+    assert "1: 6.jpg" in skipped.items.values()
     assert people.person_ids.tolist() == [7, 8, 9, 10]
     assert people.skipped == Counter({
         "crowd regions": 1,
@@ -157,7 +160,10 @@ def test_the_digest_depends_on_everything_that_samples_depend_on(people_folder: 
             lambda c: c["annotations"][3].update(keypoints=[[1, 2, 2]] * 17),
             "annotation 4: keypoints must be .* finite numbers",
         ),
-        (lambda c: c["annotations"][3].update(area=float("nan")), "annotation 4: area must be a number"),
+        (
+            lambda c: c["annotations"][3].update(area=float("nan")),
+            "annotation 4: area must be a finite number",
+        ),
         (lambda c: c["annotations"][3]["bbox"].__setitem__(2, None), "annotation 4: bbox must be"),
         (
             lambda c: c["annotations"][3].update(id="four"),
