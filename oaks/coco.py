@@ -730,6 +730,7 @@ __all__ = [
     "NO_BOX",
     "NO_IMAGE",
     "OUTSIDE",
+    "PERSON",
     "PERSON_ID",
     "Annotations",
     "Images",

@@ -24,6 +24,7 @@ from oaks import forest_file, limits, ops
 from oaks.arguments import is_number
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
+from oaks.coco import PERSON
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
@@ -332,8 +333,10 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
         a for a in content["annotations"]
         if int(a.get("category_id", truth.category_id)) == truth.category_id and int(a["image_id"]) in readable
     ]  # fmt: skip
-    if content.get("categories"):
-        content["categories"] = [c for c in content["categories"] if int(c["id"]) == truth.category_id]
+    own = next((c for c in content.get("categories", []) if int(c["id"]) == truth.category_id), {})
+    content["categories"] = [
+        {**own, "id": truth.category_id, "name": PERSON}
+    ]  # found without the caller's choice
 
     def part(of_held: bool) -> dict[str, Any]:
         return {

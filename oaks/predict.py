@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -251,7 +252,11 @@ def _output_names(pictures: Sequence[Path]) -> dict[Path, str]:
 
 
 def _write_image(path: Path, image: np.ndarray) -> str | None:
-    """Write a picture in the format of its suffix; return the reason if that format cannot hold it."""
+    """Write a picture in the format of its suffix; return the reason if that is impossible.
+
+    Raises:
+        OSError: the disk is full.
+    """
     import cv2
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix == ".jpg" else []
@@ -262,8 +267,13 @@ def _write_image(path: Path, image: np.ndarray) -> str | None:
     if not encoded:
         height, width = image.shape[:2]
         return f"annotated picture not written: {path.suffix} cannot hold {width} x {height} pixels"
-    with replacing(path) as file:
-        file.write(content.tobytes())
+    try:
+        with replacing(path) as file:
+            file.write(content.tobytes())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # the results would not fit either
+            raise
+        return f"annotated picture not written: {error.strerror}"
     return None
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import oaks
 from oaks import finetune as finetuning
+from oaks.coco import read_annotations
 from oaks.finetune import FinetuneSettings, finetune
 from oaks.scorer import load_forests
 from oaks.skipping import SkippedItems
@@ -250,6 +251,18 @@ def test_missing_images_of_the_same_name_in_two_data_sets_are_both_named(toy, tm
         with SkippedItems() as skipped:
             finetuning._begin(tmp_path / "mine.finetune", toy, files, folders, BRIEF, None)
         assert set(skipped.items) == expected
+
+
+@pytest.mark.parametrize(("categories", "category"), [([{"id": 7, "name": "Human"}], "human"), ([], 7)])
+def test_a_chosen_category_is_that_of_both_parts(toy, tmp_path, categories, category):
+    annotations, images = people(tmp_path / "people")
+    content = json.loads(annotations.read_text())
+    for row in content["annotations"]:
+        row["category_id"] = 7
+    annotations.write_text(json.dumps(content | {"categories": categories}))
+    (source,) = finetuning._begin(tmp_path / "work", toy, [annotations], [images], BRIEF, category)
+    parts = [read_annotations(path, skeleton=oaks.COCO17) for path in (source.train, source.held_out)]
+    assert sum(len(part.ids) for part in parts) == len(content["annotations"])
 
 
 def test_both_bundles_are_measured_on_the_people_of_both(done, rendered, tmp_path, monkeypatch):

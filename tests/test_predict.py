@@ -86,6 +86,18 @@ def test_a_picture_that_cannot_be_written_does_not_end_the_run(run, tmp_path):
     assert any(line.startswith(f"{tall}: annotated picture not written") for line in lines)
 
 
+def test_a_copy_in_whose_place_is_a_folder_does_not_end_the_run(run, pictures, tmp_path):
+    (tmp_path / "out" / "pictures" / "a.jpg").mkdir(parents=True)
+    code, lines = run(pictures, "--boxes", "whole")
+    assert code == 1
+    assert (tmp_path / "out" / "pictures" / "b.png").is_file()
+    assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
+    assert any(
+        line.startswith(f"{pictures / 'a.jpg'}: annotated picture not written: must be a regular file")
+        for line in lines
+    )
+
+
 def test_rgb_engines_get_rgb_pictures(tiny, pictures, tmp_path):
     found = []
     for color in ("bgr", "rgb"):

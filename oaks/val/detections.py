@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks.coco import read_results
-from oaks.coco_fields import alone, are_numbers, is_whole, lists_of_numbers
+from oaks.coco_fields import alone, are_numbers, counted_categories, is_whole, lists_of_numbers
 from oaks.errors import ArgumentError
 from oaks.names import printable
 from oaks.schema import shortened
@@ -101,8 +101,9 @@ class Detections:
         position = {int(image_id): i for i, image_id in enumerate(truth.image_ids)}
         kept = [i for i, row in enumerate(rows) if _belongs(row, i, path, position, truth)]
         if rows and not kept:
+            found = counted_categories(np.array([row["category_id"] for row in rows], np.int64))
             raise ArgumentError(
-                f"{path}: no detection has category_id {truth.category_id}, that of {truth.path}"
+                f"{path}: category_id must be {truth.category_id}, that of {truth.path}, in some row, {found}"
             )
         kept.sort(key=lambda i: position[rows[i]["image_id"]])
         kept_rows = [rows[i] for i in kept]
