@@ -150,16 +150,30 @@ def hold(handle: int, path: str | Path, *, wait: bool = False) -> None:
 
 @contextmanager
 def held(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold an existing folder during the block (see `hold`)."""
+    """Hold an existing folder during the block (see `hold`). Forks do not hold it, so that none outlives a killed run."""
     if os.name == "nt":  # it cannot open folders
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
+    _held.add(handle)
     try:
         hold(handle, folder, wait=wait)
         yield
     finally:
-        os.close(handle)
+        if handle in _held:
+            _held.remove(handle)
+            os.close(handle)
+
+
+def _let_go() -> None:
+    """Close the held folders in a fork; its parent still holds them."""
+    while _held:
+        os.close(_held.pop())
+
+
+_held: set[int] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _lock(handle: int, *, wait: bool = False) -> bool | None:

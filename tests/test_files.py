@@ -208,6 +208,27 @@ def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
     assert not inner.is_alive()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX has forks")
+def test_a_fork_holds_no_folder(tmp_path):
+    """A loader's worker that outlives a killed training would keep it from being resumed."""
+    reading, writing = os.pipe()
+    with files.held(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.write(writing, b"started")
+            time.sleep(60)
+            os._exit(0)
+    assert os.read(reading, 7) == b"started"
+    try:
+        with files.held(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
+
+
 def test_many_processes_can_write_one_path(tmp_path):
     with contextlib.ExitStack() as stack:
         for number in range(7):

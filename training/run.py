@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from oaks.errors import ArgumentError
-from oaks.files import write_json, write_text
+from oaks.files import held, write_json, write_text
 from oaks.names import number_of
 from oaks.progress import plain_console, say
 from oaks.skeleton import COCO17
@@ -167,7 +167,7 @@ def train(
     corrected without another folder.
 
     Raises:
-        ArgumentError: the folder already holds a training, or the recipe's data do not fit.
+        ArgumentError: the folder already holds a training, another run is writing it, or the recipe's data do not fit.
         FileNotFoundError: data of the recipe are missing.
     """
     folder = RunFolder(run)
@@ -194,7 +194,8 @@ def resume(
         console: shows the progress.
 
     Raises:
-        ArgumentError: no training was started in the folder, or it was started with other people.
+        ArgumentError: no training was started in the folder, it was started with other people, or another run is writing
+            it.
         FileNotFoundError: data of the recipe are missing.
     """
     folder, console = RunFolder(run), console or plain_console()
@@ -241,6 +242,22 @@ def _run(
     if not is_first_process():
         wait_for(folder.prepared, console)
     module, data, lines = _open(recipe, folder, place, console)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with held(folder.path) if is_first_process() else nullcontext():
+        return _fit(recipe, folder, place, machine, console, deadline, module, data, lines)
+
+
+def _fit(
+    recipe: AnyRecipe,
+    folder: RunFolder,
+    place: DataFolders,
+    machine: Hardware,
+    console: Console,
+    deadline: float | None,
+    module: NetworkTraining,
+    data: TrainingData,
+    lines: list[str],
+) -> Path | None:
     folder.record(recipe, place, data.split.digest())
     again = f"Resume with: oaks train --resume {folder.path}"
     if isinstance(data, HeatmapData) and data.store is not None and isinstance(module, KSTraining):

@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 
 from oaks.errors import ArgumentError
+from oaks.files import held
 from oaks.skeleton import COCO17
 from oaks.training import callbacks
 from oaks.training.callbacks import AtomicCheckpointIO, CheckpointAndStop
@@ -92,6 +93,8 @@ def test_a_stopped_training_resumes_exactly(whole: Path, people_folder: Path) ->
     run = whole.parent / "stopped"
     assert start(run, people_folder, ONE_STEP) is None
     console = quiet()
+    with held(run), pytest.raises(ArgumentError, match="another run is writing it"):
+        resume(run, ONE_STEP, console=console)
     for _ in range(3):
         assert resume(run, ONE_STEP, console=console) is None
     assert f"oaks train --resume {run}" in console.file.getvalue().replace("\n", "")
