@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from oaks.errors import ArgumentError
+from oaks.files import held
 from oaks.progress import plain_console, progress, say
 from oaks.skipping import skip
 from oaks.training.data.people import DamagedImage, People, Person
@@ -41,7 +42,7 @@ def pack(
         Number of packed people by source.
 
     Raises:
-        ArgumentError: a source is empty or damaged, or `detail` is below 1.
+        ArgumentError: a source is empty or damaged, `detail` is below 1, or another run is writing a folder.
         FileNotFoundError: a source is missing.
     """
     if not isinstance(recipe, PoseRecipe):
@@ -71,7 +72,8 @@ def pack(
         people = open_source(
             source, recipe.load_skeleton(), place._replace(rendered=out / "pictures"), required
         )
-        with progress(source.name, len(people), console=console) as advance:
+        folder.mkdir(parents=True, exist_ok=True)
+        with held(folder), progress(source.name, len(people), console=console) as advance:
             counts[source.name] = write_shards(
                 source.name, readable_people(people), folder, size=recipe.input, padding=recipe.padding,
                 detail=detail, reach=reach, progress=advance,
