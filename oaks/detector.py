@@ -285,7 +285,7 @@ class _OnnxModel:
             raise ArgumentError(f"detector: {path}: ONNX Runtime cannot load it: {error}") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         self._input, self.size, dtype = self._read_input(size or stated_size(metadata) or _SIZE)
-        self._pixels = np.zeros((1, 3, *self.size[::-1]), dtype)
+        self._pixels: np.ndarray = np.zeros((1, 3, *self.size[::-1]), dtype)
         try:
             self._format = recognize(self._run(), self.size, metadata)
             self._person = person_class(metadata) if person is None else person

@@ -255,7 +255,7 @@ def _fit(
     console: Console,
     deadline: float | None,
     module: NetworkTraining,
-    data: TrainingData,
+    data: PeopleData | ImageData,
     lines: list[str],
 ) -> Path | None:
     folder.record(recipe, place, data.split.digest())

@@ -57,7 +57,7 @@ class _Decoded(NamedTuple):
     """A decoded frame with its number, its packet's arrival time in seconds, and its pixel aspect ratio."""
 
     picture: av.VideoFrame
-    index: int
+    number: int
     arrived: float
     aspect: Fraction | None
 
@@ -336,7 +336,7 @@ class Video(FrameSource):
         self._clock.restart()
         pictures = self._pictures(container, stream)
         # Streams must not wait for the next frame.
-        for (picture, index, arrived, aspect), following in _with_next(pictures, wait=self._is_file):
+        for (picture, number, arrived, aspect), following in _with_next(pictures, wait=self._is_file):
             if self._by_arrival or (picture.pts is None and not self._is_file):
                 pts, duration = self._clock.place_at(arrived)
             else:
@@ -345,7 +345,7 @@ class Video(FrameSource):
                 pts, duration = self._clock.place(picture.pts, time_base, picture.duration or 0, next_pts)
             image = as_shown(picture, aspect)
             self.read += 1
-            yield Frame(image, index, pts, self._clock.time_base, duration=duration)
+            yield Frame(image, number, pts, self._clock.time_base, duration=duration)
 
     def _pictures(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[_Decoded]:
         """Yield the frames of an open container, numbered, up to its end or to the first packet that cannot be read."""
