@@ -27,7 +27,10 @@ def track(
     output: Output,
     *,
     source: Annotated[
-        list[str], typer.Argument(help="Videos, folders of pictures, cameras (0) or stream addresses.")
+        list[str],
+        typer.Argument(
+            help="Videos, folders of pictures, pictures (in natural order), cameras (0) or stream addresses."
+        ),
     ],
     bundle: options.Bundle = "small",
     boxes: Annotated[
@@ -125,15 +128,16 @@ def track(
 def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:
     """Open a source for each name, and one source for several pictures, since shells expand globs.
 
-    The first picture decides whether they are animations.
+    Shells put frame10 before frame2, so the pictures are brought into natural order. The first decides whether they are
+    animations.
     """
     from oaks.animations import is_animation
-    from oaks.images import SUFFIXES
+    from oaks.images import SUFFIXES, natural_key
     from oaks.video import open_source
 
     pictures = all(Path(name).suffix.lower() in SUFFIXES for name in named)
     if len(named) > 1 and pictures and not is_animation(named[0]):
-        return [open_source(list(named), **settings)]
+        return [open_source(sorted(named, key=natural_key), **settings)]
     return [open_source(name, **settings) for name in named]
 
 

@@ -112,14 +112,15 @@ def test_outputs_can_be_switched_off(tiny, clip, boxes, tmp_path):
     assert (header["smoothed"], header["gated_by"], header["complete"]) == (False, "conventional", True)
 
 
-def test_pictures_are_tracked_from_first_boxes(tiny, tmp_path):
+def test_pictures_are_tracked_from_first_boxes_in_natural_order(tiny, tmp_path):
     pictures = []
     for n in range(6):
-        pictures.append(tmp_path / f"{n}.png")
+        pictures.append(tmp_path / f"{n + 7}.png")
         assert cv2.imwrite(str(pictures[-1]), numbered(n))
     out = tmp_path / "out"
     people = "4,4,34,54 60,4,90,54"
-    code, _ = run(*pictures, "--bundle", tiny, "--first-boxes", people, "--out", out, "--rate", 10)
+    as_shells_do = sorted(pictures)  # 10.png comes first
+    code, _ = run(*as_shells_do, "--bundle", tiny, "--first-boxes", people, "--out", out, "--rate", 10)
     lines = lines_of(out)
     assert code == 0
     assert [line["name"] for line in lines] == [path.name for path in pictures]
