@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from oaks.arguments import as_path, check_count
+from oaks.coco_fields import first_of
 from oaks.errors import ArgumentError
 from oaks.images import check_size
 from oaks.skipping import skip
@@ -153,6 +154,7 @@ class BoxSource:
             boxes are predicted from the tracks.
         image_id: image -> its id in a COCO file that names pictures, else None. Raises ValueError as `find` does.
         detected: whether the boxes are detections, so that two may belong to one person.
+        unmatched: says why the source had boxes for none of the images so far, though it holds some; "" if it had.
     """
 
     description: str
@@ -160,6 +162,7 @@ class BoxSource:
     every: int | None = 1
     image_id: Callable[[Image], int | None] = _unnamed
     detected: bool = False
+    unmatched: Callable[[], str] = str
 
     def __post_init__(self) -> None:
         if self.every is not None:
@@ -208,6 +211,7 @@ def boxes_from_file(
 
 def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: bool = True) -> BoxSource:
     """Return a source of boxes from a file that has been read; `boxes_from_file` explains the arguments."""
+    matched = False
 
     def image_id(image: Image) -> int | None:
         if not image.name or (sequence and not people.image_ids):
@@ -219,8 +223,10 @@ def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: boo
         return found
 
     def find(image: Image) -> Boxes:
+        nonlocal matched
         found = image_id(image)
         boxes, scores = people.of(number_from_one(image) if found is None else found)
+        matched = matched or len(boxes) > 0
         height, width = image.image.shape[:2]
         within = ((boxes[:, :2] < (width, height)) & (boxes[:, 2:] > 0)).all(axis=1)
         if not within.all():
@@ -228,7 +234,13 @@ def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: boo
             skip(f"boxes outside of {name}", f"{np.count_nonzero(~within)} of {len(boxes)}")
         return boxes[within], scores[within]
 
-    return BoxSource(people.source, find, every, image_id, detected=not people.image_ids)
+    def unmatched() -> str:
+        if matched or not people.boxes:
+            return ""
+        has = first_of(sorted(people.boxes))
+        return f"{people.source}: it has no boxes of the frames or pictures, but of those with number or id {has}"
+
+    return BoxSource(people.source, find, every, image_id, detected=not people.image_ids, unmatched=unmatched)
 
 
 def first_boxes(boxes: Any, box_scores: Any = None) -> BoxSource:

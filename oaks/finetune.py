@@ -63,6 +63,8 @@ HALF_TOLERANCE = 0.05
 the faint heatmaps of a few people may decide it, and because AP after fine-tuning is measured with the half-stored
 network."""
 SHOWN = ("AP", "AP50", "AP75", "AR")
+_READ = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "keypoints", "num_keypoints")
+"""Fields of annotations that the two parts keep; others may hold NaN, which is not written."""
 FROZEN = {"mobile_oa_hpe": ["backbone.stem.*", "backbone.blocks.0.*", "backbone.blocks.1.*"]}
 """Frozen parameters by architecture: the first layers, which see edges and colors, need no adaptation."""
 
@@ -330,13 +332,12 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
     content = read_json(truth.path, top=dict, strict=False)
     content["images"] = [image for image in content["images"] if int(image["id"]) in readable]
     people = [
-        a for a in content["annotations"]
+        {field: a[field] for field in _READ if field in a} for a in content["annotations"]
         if int(a.get("category_id", truth.category_id)) == truth.category_id and int(a["image_id"]) in readable
     ]  # fmt: skip
     own = next((c for c in content.get("categories", []) if int(c["id"]) == truth.category_id), {})
-    content["categories"] = [
-        {**own, "id": truth.category_id, "name": PERSON}
-    ]  # found without the caller's choice
+    # The parts are read without the caller's choice of a category.
+    content["categories"] = [{**own, "id": truth.category_id, "name": PERSON}]
 
     def part(of_held: bool) -> dict[str, Any]:
         return {

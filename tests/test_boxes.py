@@ -98,6 +98,19 @@ def test_coco_boxes_are_found_by_file_name_or_frame_number(tmp_path):
         source.find(frame(0, "b.png"))
 
 
+def test_a_source_without_boxes_of_any_frame_says_which_it_has(tmp_path):
+    path = tmp_path / "det.txt"
+    path.write_text("".join(f"{n},-1,1,2,3,4\n" for n in range(1001, 1021)))
+    source = boxes_from_file(path)
+    assert len(source.find(frame(0))[0]) == 0
+    assert source.unmatched().startswith("MOT: det.txt: it has no boxes of the frames")
+    assert source.unmatched().endswith(
+        "number or id 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009, 1010, ..."
+    )
+    assert len(source.find(frame(1000))[0]) == 1
+    assert source.unmatched() == first_boxes([]).unmatched() == ""
+
+
 def test_frames_of_one_name_are_told_apart_by_their_folders(tmp_path):
     images = [{"id": n, "file_name": f"{n}/a.png"} for n in (1, 2)]
     rows = [{"image_id": n, "bbox": [n, 2, 3, 4], "id": n} for n in (1, 2)]

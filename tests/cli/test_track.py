@@ -128,6 +128,17 @@ def test_pictures_are_tracked_from_first_boxes_in_natural_order(tiny, tmp_path):
     assert [row["box"] for row in lines[0]["poses"]] == [[4, 4, 30, 50], [60, 4, 30, 50]]
 
 
+def test_boxes_of_other_frames_are_told(tiny, tmp_path):
+    (tmp_path / "boxes.txt").write_text("1001,-1,4,4,30,50\n")
+    assert cv2.imwrite(str(tmp_path / "a.png"), numbered(0))
+    out = tmp_path / "out"
+    code, said = run(
+        tmp_path / "a.png", "--bundle", tiny, "--boxes", tmp_path / "boxes.txt", "--out", out, "--no-video"
+    )
+    assert code == 1
+    assert any("boxes.txt: it has no boxes of the frames" in line and "1001" in line for line in said)
+
+
 def test_animations_are_sources_of_their_own(tiny, tmp_path):
     """Several animations on the command line are separate sources; one in a folder of pictures is skipped by name."""
     stills = [Image.fromarray(numbered(n)[..., ::-1]) for n in range(3)]
