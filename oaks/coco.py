@@ -374,8 +374,8 @@ def _check(
     image = sorted_ids[np.minimum(found, len(image_ids) - 1)] if len(image_ids) else np.zeros_like(own_image)
     listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(ids), bool)
     sizes = _sizes(images, image_ids, path, "width", "height")
-    stated = sizes[image] if len(image_ids) else np.zeros((len(ids), 2))
-    beyond = ((boxes[:, :2] >= stated) & (stated > 0)) | (boxes[:, :2] + boxes[:, 2:] <= 0)
+    sides = sizes[image] if len(image_ids) else np.zeros((len(ids), 2))
+    beyond = ((boxes[:, :2] >= sides) & (sides > 0)) | (boxes[:, :2] + boxes[:, 2:] <= 0)
 
     labeled = np.zeros(len(ids), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
     reasons = {

@@ -335,7 +335,9 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
         {field: a[field] for field in _READ if field in a} for a in content["annotations"]
         if int(a.get("category_id", truth.category_id)) == truth.category_id and int(a["image_id"]) in readable
     ]  # fmt: skip
-    own = next((c for c in content.get("categories", []) if int(c["id"]) == truth.category_id), {})
+    own: dict[str, Any] = next(
+        (c for c in content.get("categories", []) if int(c["id"]) == truth.category_id), {}
+    )
     # The parts are read without the caller's choice of a category.
     content["categories"] = [{**own, "id": truth.category_id, "name": PERSON}]
 
