@@ -134,7 +134,9 @@ def person_class(metadata: Mapping[str, str]) -> int:
         if name.strip().casefold() == "person":
             return index
     shown = ", ".join(f"{index} {name}" for index, name in enumerate(names[:10]))
-    raise ArgumentError(f"the network's classes must include person, got {shown}; pass the index as person")
+    raise ArgumentError(
+        f"the network's classes must include person, got {shown}; pass the index as person (--detector-person)"
+    )
 
 
 def stated_color(metadata: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -16,6 +17,8 @@ from typing import IO, Any
 
 from oaks.arguments import as_path
 from oaks.errors import ArgumentError
+
+log = logging.getLogger("oaks")
 
 _AT_ONCE = 4
 """Number of hidden names per path: so many processes can write it at the same time and have their leftovers removed."""
@@ -144,8 +147,12 @@ def hold(handle: int, path: str | Path, *, wait: bool = False) -> None:
     Raises:
         ArgumentError: another run holds it.
     """
-    if _lock(handle, wait=wait) is False:
+    if _lock(handle) is not False:
+        return
+    if not wait:
         raise ArgumentError(f"{path}: another run is writing it; wait until it has ended, or write elsewhere")
+    log.warning("%s: another run is writing it; waiting until it has ended", path)
+    _lock(handle, wait=True)
 
 
 @contextmanager

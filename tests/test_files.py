@@ -193,7 +193,7 @@ def test_a_folder_that_appears_meanwhile_is_replaced(tmp_path, monkeypatch, exch
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
-def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
+def test_a_folder_is_held_by_one_run_at_a_time(tmp_path, caplog):
     with files.held(tmp_path):
         with (
             pytest.raises(ArgumentError, match=rf"{tmp_path}: another run is writing it; wait until"),
@@ -206,6 +206,7 @@ def test_a_folder_is_held_by_one_run_at_a_time(tmp_path):
         assert inner.is_alive()
     inner.join(20)
     assert not inner.is_alive()
+    assert "another run is writing it; waiting" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX has forks")
