@@ -15,6 +15,8 @@ from oaks.images import Header, open_image, turned
 
 # In seconds. Browsers show a frame without a duration, and a GIF's frame with a shorter one, for the default time.
 _DEFAULT, _SHORTEST_GIF = 0.1, 0.02
+_STARTS = (b"GIF8", b"\x89PNG", b"II*\0", b"MM\0*")
+_AVIF = (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1")
 
 
 class Animation:
@@ -85,10 +87,21 @@ def is_animation(path: str | Path) -> bool:
     A GIF without its end counts as an animation: the missing part may hold further frames.
     """
     try:
+        if not _may_hold_several(path):
+            return False
         content, header = open_image(path, None)
         return header.animated or (header.format == "GIF" and _ends_early(content, header))
     except (ArgumentError, OSError):
         return False
+
+
+def _may_hold_several(path: str | Path) -> bool:
+    """Return whether a file begins as a GIF, PNG, TIFF, WebP or AVIF does, so that no video is read as a whole."""
+    if not Path(path).is_file():  # a FIFO would wait for its writer
+        return False
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head.startswith(_STARTS) or head[8:] == b"WEBP" or head[4:] in _AVIF
 
 
 def _ends_early(content: bytes, header: Header) -> bool:

@@ -24,7 +24,7 @@ from oaks.animations import Animation, is_animation
 from oaks.arguments import check_flags, check_iterable
 from oaks.errors import ArgumentError, BackendUnavailable, OutOfMemory
 from oaks.forks import check_process, outlives_forks
-from oaks.images import SUFFIXES, VIDEO_SUFFIXES, as_frame, find_images, open_image, pixels_of
+from oaks.images import SUFFIXES, as_frame, find_images, open_image, pixels_of
 from oaks.names import number_of
 from oaks.video.clock import Clock
 from oaks.video.container import as_shown, has_timestamps, is_whole, stated_length
@@ -481,7 +481,7 @@ def _open_named(name: str, rate: float, live: bool | None, settings: dict[str, A
         scheme = name.partition("://")[0].lower()
         return Video(name, live=scheme in LIVE_SCHEMES if live is None else live, **settings)
     path = Path(name)
-    if path.suffix.lower() not in VIDEO_SUFFIXES and path.is_file() and is_animation(path):
+    if is_animation(path):
         return _open_animation(path)
     if (
         path.is_dir()

@@ -39,9 +39,10 @@ def test_frames_have_their_own_times_and_durations(tmp_path, kind):
     assert (source.read, source.damaged, source.cut_short, source.problems) == (5, 0, False, [])
 
 
-@pytest.mark.parametrize("name", ["clip", "clip.bin", "clip.jpg"])
-def test_animations_are_recognized_by_content(tmp_path, name):
-    path = write(tmp_path / "clip.webp").rename(tmp_path / name)
+@pytest.mark.parametrize("name", ["clip", "clip.bin", "clip.jpg", "clip.mp4"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_animations_are_recognized_by_content(tmp_path, name, kind):
+    path = write(tmp_path / f"first.{kind}").rename(tmp_path / name)
     assert [number_of(frame.image) for frame in open_source(path)] == [0, 1, 2, 3, 4]
 
 
