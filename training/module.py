@@ -66,9 +66,9 @@ def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], N
 
 
 def count_steps(training: Training, people: int) -> tuple[int, int]:
-    """Return the number of steps of the whole training and of one epoch."""
+    """Return the number of steps of the whole training, 0 for none at all, and of one epoch."""
     per_epoch = math.ceil(people / training.batch)
-    return max(1, round(training.epochs * per_epoch)), per_epoch
+    return max(1, round(training.epochs * per_epoch)) if training.epochs else 0, per_epoch
 
 
 class PixelNormalization(nn.Module):
@@ -110,8 +110,8 @@ class NetworkTraining(lightning.LightningModule, abc.ABC):
 
     @property
     def best(self) -> nn.Module:
-        """The network that is validated and saved: the averaged one, if there is one."""
-        return self.network if self.averaged is None else self.averaged.module
+        """The network that is validated and saved: the averaged one, if the recipe asks for it and has steps."""
+        return self.network if self.averaged is None or not self.steps else self.averaged.module
 
     def configure_optimizers(self) -> Any:
         """Return Adam or AdamW with the recipe's schedule, which advances with every step."""

@@ -29,11 +29,13 @@ class LoadedWeights:
     """Result of loading a file's weights into a network. Its text is a list for people.
 
     Attributes:
-        path: the file.
+        path: the file, the first of several.
         loaded: pairs of names, in the file and in the network, in the network's order.
         missing: parameters of the network that keep their values.
         unexpected: unused entries of the file.
         misshapen: entries of the file with another shape than in the network, with both shapes.
+        averaged_with: the further files whose weights were averaged with it.
+        not_averaged: entries that not all of these files have in the same shape.
     """
 
     path: Path
@@ -41,12 +43,16 @@ class LoadedWeights:
     missing: list[str]
     unexpected: list[str]
     misshapen: list[str]
+    averaged_with: list[Path]
+    not_averaged: list[str]
 
     def __str__(self) -> str:
         modules = {place.partition(".")[0]: None for _, place in self.loaded}
         lines = [f"{self.path}: {number_of(len(self.loaded), 'entry', 'entries')} loaded"]
         lines += [f"  {line}" for module in modules for line in self._folded(module)]
+        lines += [f"  averaged with {path}" for path in self.averaged_with]
         others = {
+            "not averaged": self.not_averaged,
             "not in the file": self.missing,
             "unused": self.unexpected,
             "unused because of their shape": self.misshapen,
@@ -121,18 +127,40 @@ def candidate_names(network: nn.Module, name: str) -> list[str]:
     return [name]
 
 
+def average(states: list[dict[str, Tensor]]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the mean of state dicts, and the names of the entries that stay those of the first.
+
+    These are the entries that not all of them have in the same shape. Whole numbers, counts of batches, stay silently.
+    """
+    first, *others = states
+    mean, kept = dict(first), []
+    for name, value in first.items():
+        if not value.is_floating_point():
+            continue
+        if all(name in state and state[name].shape == value.shape for state in others):
+            mean[name] = torch.stack([state[name].float() for state in states]).mean(dim=0).to(value.dtype)
+        else:
+            kept.append(name)
+    return mean, kept
+
+
 def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
-    """Load the entries of a file into a network if name and shape agree.
+    """Load the entries of a file, or the mean of several, into a network if name and shape agree.
 
     Args:
         network: changed in place; unchanged if an error is raised.
-        initial: the file, and patterns of the entries that may be missing or unused.
+        initial: the files, and patterns of the entries that may be missing or unused.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ArgumentError: an entry has another shape, or one is missing or unused without permission.
+        FileNotFoundError: a file is missing.
+        ArgumentError: an entry has another shape, or one is missing or unused without permission; or files to average
+            have nothing in common.
     """
-    state, own = read_state_dict(initial.path), network.state_dict()
+    states = [read_state_dict(path) for path in (initial.path, *initial.average_with)]
+    (state, kept), own = average(states), network.state_dict()
+    if len(kept) == sum(value.is_floating_point() for value in state.values()):
+        names = ", ".join(map(str, initial.average_with))
+        raise ArgumentError(f"initial.average_with must be networks like {initial.path}, got {names}")
     loaded: dict[str, str] = {}
     unexpected, misshapen = [], []
     for name, value in state.items():
@@ -157,7 +185,7 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
     own.update({place: state[name].to(own[place].dtype) for place, name in loaded.items()})
     network.load_state_dict(own)
     pairs = [(loaded[place], place) for place in own if place in loaded]
-    return LoadedWeights(initial.path, pairs, missing, unexpected, misshapen)
+    return LoadedWeights(initial.path, pairs, missing, unexpected, misshapen, initial.average_with, kept)
 
 
 def freeze(network: nn.Module, patterns: list[str]) -> None:
@@ -183,4 +211,4 @@ def _any(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-__all__ = ["LoadedWeights", "candidate_names", "freeze", "load_weights", "read_state_dict"]
+__all__ = ["LoadedWeights", "average", "candidate_names", "freeze", "load_weights", "read_state_dict"]

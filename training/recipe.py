@@ -240,7 +240,7 @@ class Training(StrictModel):
     """Settings of the training loop.
 
     Attributes:
-        epochs: how often every person is drawn on average.
+        epochs: how often every person is drawn on average; 0: the initial weights are validated and saved as they are.
         batch: people per step, in all processes together.
         optimizer: "adam" or "adamw".
         learning_rate: highest learning rate.
@@ -256,7 +256,7 @@ class Training(StrictModel):
         log_every: steps between log entries.
     """
 
-    epochs: Positive
+    epochs: Annotated[float, Field(ge=0)]
     batch: Annotated[int, Field(ge=1)] = 32
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-3
@@ -277,12 +277,16 @@ class InitialWeights(StrictModel):
 
     Attributes:
         path: a network saved by oaks, or a state dict of torchvision, Simple Baselines or HRNet.
+        average_with: further files. Every weight that all files have in the same shape becomes the mean; the others stay
+            those of `path`. The mean of networks from one start often generalizes better than each of them (Wortsman et
+            al., Model soups, ICML 2022).
         allow_missing: patterns of parameters that the file may lack; they keep their random values.
         allow_unexpected: patterns of entries of the file that may stay unused.
         freeze: patterns of parameters that are not trained.
     """
 
     path: Path
+    average_with: list[Path] = []
     allow_missing: list[str] = []
     allow_unexpected: list[str] = []
     freeze: list[str] = []

@@ -281,12 +281,13 @@ def _fit(
             console,
             validated=bool(data.split.validation),
         )
-        trainer.fit(
-            module,
-            data,
-            ckpt_path=folder.checkpoint if folder.checkpoint.exists() else None,
-            weights_only=True,
-        )
+        if module.steps:
+            trainer.fit(
+                module,
+                data,
+                ckpt_path=folder.checkpoint if folder.checkpoint.exists() else None,
+                weights_only=True,
+            )
         done = trainer.global_step >= module.steps
         if done and keeper.step != module.steps:  # the last step had no validation, or it was interrupted
             if data.split.validation:
@@ -383,20 +384,20 @@ def check_unseen_people(recipe: AnyRecipe) -> None:
     folds = recipe.data.folds
     if recipe.initial is None or folds is None or folds.held_out is None:
         return
-    path = recipe.initial.path
-    try:
-        described = read_description(path)
-    except ValueError:  # not trained by oaks
-        return
-    theirs = parse_recipe(described["recipe"], str(path)).data
-    held_out = {source.name for source in recipe.data.train if source.hold_out}
-    shared = sorted(held_out & {source.name for source in theirs.train})
-    unseen = theirs.folds is not None and theirs.folds.holds_out([folds.held_out], folds.count)
-    if shared and not unseen:
-        raise ArgumentError(
-            f"initial must be weights trained without the held-out people of {shared} (fold {folds.held_out} of "
-            f"{folds.count}), got {path} with data.folds {theirs.folds}"
-        )
+    for path in (recipe.initial.path, *recipe.initial.average_with):
+        try:
+            described = read_description(path)
+        except ValueError:  # not trained by oaks
+            continue
+        theirs = parse_recipe(described["recipe"], str(path)).data
+        held_out = {source.name for source in recipe.data.train if source.hold_out}
+        shared = sorted(held_out & {source.name for source in theirs.train})
+        unseen = theirs.folds is not None and theirs.folds.holds_out([folds.held_out], folds.count)
+        if shared and not unseen:
+            raise ArgumentError(
+                f"initial must be weights trained without the held-out people of {shared} (fold {folds.held_out} of "
+                f"{folds.count}), got {path} with data.folds {theirs.folds}"
+            )
 
 
 def _fill_store(
@@ -426,6 +427,9 @@ def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
     content = recipe.model_dump(mode="json")
     if content["initial"] is not None:
         content["initial"]["path"] = str(Path(content["initial"]["path"]).resolve())
+        content["initial"]["average_with"] = [
+            str(Path(path).resolve()) for path in content["initial"]["average_with"]
+        ]
     if isinstance(recipe, KSRecipe):
         content["pose"] = [str(path.resolve()) for path in recipe.pose]
         content["store"] = str(recipe.store.resolve()) if recipe.store else None
@@ -456,7 +460,7 @@ def make_trainer(
     if console.is_terminal:
         callbacks = [*callbacks, RichProgressBar()]
     session = f"session-{count_sessions(folder.logs):03d}"
-    every = min(max(1, round(recipe.training.validate_every * module.steps_per_epoch)), module.steps)
+    every = max(1, min(round(recipe.training.validate_every * module.steps_per_epoch), module.steps))
     processes = machine.hosts * (
         machine.devices if isinstance(machine.devices, int) else torch.cuda.device_count()
     )

@@ -103,6 +103,27 @@ def test_loaded_entries_are_listed_by_module_and_singly_in_incomplete_modules(tm
     assert listed == len(matched.loaded)
 
 
+def test_entries_of_another_shape_are_not_averaged(tmp_path: Path) -> None:
+    """Two networks for crops of two sizes, whose subnets for visibility differ."""
+    saved, other, network = build(SMALL), build({**SMALL, "input": [64, 96]}), build(SMALL)
+    paths = [tmp_path / "saved.safetensors", tmp_path / "other.safetensors"]
+    for path, source in zip(paths, (saved, other), strict=True):
+        save_file(source.state_dict(), path)
+    matched = load_weights(network, InitialWeights(path=paths[0], average_with=paths[1:]))
+    first, second = saved.occlusion.hidden[0], other.occlusion.hidden[0]
+    torch.testing.assert_close(network.occlusion.hidden[0].weight, first.weight, rtol=0, atol=0)
+    torch.testing.assert_close(network.occlusion.hidden[0].bias, (first.bias + second.bias) / 2)
+    expected = (saved.backbone.conv1.weight + other.backbone.conv1.weight) / 2
+    torch.testing.assert_close(network.backbone.conv1.weight, expected)
+    assert str(matched).splitlines()[-2:] == [
+        f"  averaged with {paths[1]}",
+        "  not averaged (1): occlusion.hidden.0.weight",
+    ]
+    torch.save({"unlike": torch.zeros(3)}, tmp_path / "unlike.pth")
+    with pytest.raises(ValueError, match=r"average_with must be networks like .*saved.*, got .*unlike"):
+        load_weights(network, InitialWeights(path=paths[0], average_with=[tmp_path / "unlike.pth"]))
+
+
 def test_hrnet_and_networks_saved_by_oaks_are_loaded_by_name(tmp_path: Path) -> None:
     source, target = (build({"name": "hrnet", "width": 8}) for _ in range(2))
     save_file(source.state_dict(), tmp_path / "hrnet.safetensors")

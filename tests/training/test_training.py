@@ -424,12 +424,37 @@ def test_initial_weights_are_loaded(tmp_path: Path, people_folder: Path) -> None
     torch.testing.assert_close(state["network.backbone.conv1.weight"], donor.backbone.conv1.weight.data)
 
 
+def test_without_epochs_the_mean_of_networks_is_validated_and_saved(
+    tmp_path: Path, people_folder: Path
+) -> None:
+    donors = [
+        start(tmp_path / f"donor{seed}", people_folder, data=HELD_OUT, training={"seed": seed})
+        for seed in range(3)
+    ]
+    run, (first, *others) = tmp_path / "mean", [str(path) for path in donors]
+    initial = {"path": first, "average_with": others}
+    network = start(run, people_folder, data=HELD_OUT, initial=initial, training={"epochs": 0})
+    mean, *parts = (load_network(path)[0].state_dict() for path in (network, *donors))
+    for name, value in mean.items():
+        if value.is_floating_point():
+            expected = sum(part[name].double() for part in parts) / 3
+            torch.testing.assert_close(value.double(), expected, atol=1e-6, rtol=1e-5)
+    card = card_of(run)
+    assert card["step"] == card["steps"] == 0
+    assert card["metrics"]["people"] == card_of(tmp_path / "donor0")["metrics"]["people"]
+    assert RunFolder(run).complete()
+
+
 def test_initial_weights_trained_on_held_out_people_are_refused(tmp_path: Path, people_folder: Path) -> None:
     donor = start(tmp_path / "donor", people_folder, data=HELD_OUT)
     start(tmp_path / "same", people_folder, data=HELD_OUT, initial={"path": str(donor)})
     other = {**HELD_OUT, "folds": {"count": 3, "held_out": 2}}
     with pytest.raises(ValueError, match=r"without the held-out people of \['people'\] \(fold 2 of 3\)"):
         start(tmp_path / "other", people_folder, data=other, initial={"path": str(donor)})
+    unseen = start(tmp_path / "unseen", people_folder, data=other)
+    with pytest.raises(ValueError, match=r"without the held-out people .* got .*donor"):
+        start(tmp_path / "mean", people_folder, data=other,
+              initial={"path": str(unseen), "average_with": [str(donor)]})  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
