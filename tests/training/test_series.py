@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -61,13 +60,18 @@ def test_an_unknown_series_is_refused() -> None:
 
 
 @pytest.mark.parametrize("names", series.SERIES.values())
-def test_each_recipe_names_the_previous_network(names: tuple[str, ...]) -> None:
+def test_recipes_start_from_networks_of_earlier_recipes_and_use_all_of_them(names: tuple[str, ...]) -> None:
     kinds = {read_recipe(name).kind for name in names[:-1]}
     assert kinds <= {"detector" if names is series.SERIES["detector"] else "pose"}
-    for before, name in itertools.pairwise(names):
+    files = [Path("runs") / name / "network.safetensors" for name in names]
+    used: set[Path] = set()
+    for at, name in enumerate(names[1:], 1):
         recipe = read_recipe(name)
-        named = recipe.pose if recipe.kind == "ks" else [recipe.initial.path]
-        assert named == [Path("runs") / before / "network.safetensors"]
+        named = recipe.pose if recipe.kind == "ks" else [recipe.initial.path, *recipe.initial.average_with]
+        assert named
+        assert set(named) <= set(files[:at])
+        used |= set(named)
+    assert used == set(files[:-1])
 
 
 def test_a_series_without_ks_net_returns_one_network(
