@@ -169,7 +169,7 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
     kept = np.flatnonzero(categories == expected)
     if rows and not len(kept):
         raise ArgumentError(
-            f"{path}: none of its {len(rows)} rows is of category {expected}, {counted_categories(categories)}; "
+            f"{path}: none of its {len(rows)} rows is of category {expected}, got {counted_categories(categories)}; "
             "pass --category"
         )
     own = [rows[n] for n in kept]

@@ -337,7 +337,7 @@ def _check(
     if len(rows) and not len(kept):
         raise ArgumentError(
             f"{path}: none of its {len(rows)} annotations is of category {chosen['id']} "
-            f"({chosen.get('name', PERSON)!r}), {counted_categories(categories)}; pass --category"
+            f"({chosen.get('name', PERSON)!r}), got {counted_categories(categories)}; pass --category"
         )
     others = len(rows) - len(kept)
     ids, own_image = ids[kept], own_image[kept]

@@ -37,7 +37,7 @@ def folded(category: Mapping[str, Any]) -> str:
 def counted_categories(categories: np.ndarray) -> str:
     """Return the category ids with their counts, for messages."""
     numbers, counts = np.unique(categories, return_counts=True)
-    return "got " + ", ".join(f"{n} of category {c}" for c, n in zip(numbers[:20], counts[:20], strict=True))
+    return ", ".join(f"{n} of category {c}" for c, n in zip(numbers[:20], counts[:20], strict=True))
 
 
 def category_ids(rows: Sequence[Mapping[str, Any]], label: Callable[[int], str], default: int) -> np.ndarray:
