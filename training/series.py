@@ -15,8 +15,13 @@ from oaks.training.run import Hardware, train_or_resume
 SERIES = {
     "small": ("small_pose", "small_pose_fine", "small_pose_longer"),
     "tiny": (
-        "tiny_pose", "tiny_pose_fine", "tiny_pose_larger", "tiny_pose_longer", "tiny_pose_varied", "tiny_pose_mean",
-    ),  # fmt: skip
+        "tiny_pose",
+        "tiny_pose_fine",
+        "tiny_pose_larger",
+        "tiny_pose_longer",
+        "tiny_pose_varied",
+        "tiny_pose_mean",
+    ),
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
     "detector": ("person_detector", "person_detector_fine"),
 }
