@@ -1,4 +1,4 @@
-// Registers the CUDA operations, device information, and graphs. Streams are passed as handles.
+// Registers the CUDA operations, device information and graphs. Streams are passed as integer handles.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// The native module: oaks._native.cpu always, oaks._native.cuda where the build had a CUDA compiler.
+// The native module: oaks._native.cpu, and oaks._native.cuda if the build had a CUDA compiler.
 #include "bindings/operations.h"
 #include "cpu/dispatch.h"
 #include "cpu/operations.h"

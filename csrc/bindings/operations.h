@@ -1,4 +1,4 @@
-// Registers one device's operations. Arrays are passed as addresses; oaks/ops has checked what they point to.
+// Registers the operations of the CPU or of CUDA. Arrays are passed as addresses, which oaks/ops has checked.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -48,7 +48,8 @@ void fill(T (&to)[capacity], const std::vector<T>& from) {
   std::copy(from.begin(), from.end(), to);
 }
 
-// Execution: a number of threads (int) or a stream (void*). Python passes both as an integer, `run`.
+// Execution: how to run, a number of threads (int) or a stream (void*). Python passes either as an integer,
+// `run`.
 
 template <class Execution>
 void register_crop(py::module_& m, void (*launch)(const CropArguments&, Execution)) {

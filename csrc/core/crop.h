@@ -1,4 +1,4 @@
-// Frames and boxes to network input: where a crop pixel lies in the frame, and its bilinear value.
+// Crops of boxes in frames: the position of a crop pixel in the frame, and its bilinear value.
 #pragma once
 
 #include <cmath>
@@ -16,13 +16,13 @@ struct FrameView {
   int height, width;
 };
 
-// One call of crop. Pointers are host pointers for cpu/ and device pointers for cuda/, except `frames`,
-// which lies on the host and holds the frames' own pointers.
+// The arguments of one call of crop. Pointers are host pointers for cpu/ and device pointers for cuda/,
+// except `frames`: that array is always in host memory, and the pointers in it are as above.
 struct CropArguments {
   const FrameView* frames;
   int frame_count;
   const float* boxes;          // (count, 4) x1, y1, x2, y2
-  const int32_t* frame_index;  // (count); or null: every box lies in frame 0
+  const int32_t* frame_index;  // (count); or null: all boxes are in frame 0
   void* pixels;                // (count or 2 count, 3, height, width) RGB; the mirrored crops come last
   float* transforms;           // (count, 2, 3) crop pixel -> image pixel
   int64_t count;
@@ -43,8 +43,9 @@ struct CropWindow {
   CropAxis x, y;
 };
 
-// Keeps the box's centre, grows the side that is too short for the crop's aspect, then pads both. Computed in
-// double, so that the transform is correct to the last bit of a float. A box that is not finite gives NaN.
+// Keeps the box's center, extends the side that is too short for the crop's aspect ratio, then multiplies
+// both sides by `padding`. Computed in double precision, so that the transform is accurate to the last
+// bit of a float. A box that is not finite gives NaN.
 OAKS_HOST_DEVICE CropWindow crop_window(const float* box, int height, int width, float padding) {
   const double center_x = 0.5 * (double(box[0]) + double(box[2]));
   const double center_y = 0.5 * (double(box[1]) + double(box[3]));
@@ -56,9 +57,10 @@ OAKS_HOST_DEVICE CropWindow crop_window(const float* box, int height, int width,
   } else {
     window_h = window_w / aspect;
   }
-  const double nothing = 0.0 * (double(box[0]) + double(box[1]) + double(box[2]) + double(box[3]));  // or NaN
-  const double scale_x = window_w * double(padding) / width + nothing;
-  const double scale_y = window_h * double(padding) / height + nothing;
+  // NaN if the box is not finite, else 0.
+  const double nan_flag = 0.0 * (double(box[0]) + double(box[1]) + double(box[2]) + double(box[3]));
+  const double scale_x = window_w * double(padding) / width + nan_flag;
+  const double scale_y = window_h * double(padding) / height + nan_flag;
   return {{float(scale_x), float(center_x - 0.5 + (0.5 - 0.5 * width) * scale_x)},
           {float(scale_y), float(center_y - 0.5 + (0.5 - 0.5 * height) * scale_y)}};
 }
@@ -76,8 +78,8 @@ OAKS_HOST_DEVICE CropWindow read_transform(const float* transform) {
   return {{transform[0], transform[2]}, {transform[4], transform[5]}};
 }
 
-// The two neighbours of an image position on one axis, and their weights. A neighbour outside the image is
-// black: weight 0, index clamped so that it can be read.
+// The two pixels next to an image position along one axis, and their weights. A pixel outside the image has
+// weight 0 (black) and its index is clamped, so that it can be read.
 struct Tap {
   int low, high;
   float low_weight, high_weight;
@@ -85,7 +87,7 @@ struct Tap {
 
 OAKS_HOST_DEVICE Tap tap(CropAxis axis, int crop_index, int image_size) {
   const float position = fmaf(axis.scale, float(crop_index), axis.shift);
-  // Also false for NaN, so a box that is not finite reads nothing.
+  // False for NaN too, so a box that is not finite gives weights of 0.
   if (!(position > -1.0f && position < float(image_size))) return {0, 0, 0.0f, 0.0f};
   const float floor_position = floorf(position);
   const int low = int(floor_position);
@@ -96,7 +98,7 @@ OAKS_HOST_DEVICE Tap tap(CropAxis axis, int crop_index, int image_size) {
   return t;
 }
 
-// Number: float, or a vector of them.
+// Number: float, or a vector of floats.
 template <class Number>
 OAKS_HOST_DEVICE Number blend(Number low, Number high, Number low_weight, Number high_weight) {
   return fused(high_weight, high, low_weight * low);

@@ -1,5 +1,5 @@
-// Heatmaps to points: flip average, peak, sub-pixel step, and the transform to image pixels.
-// The loops around this arithmetic are in cpu/ and cuda/.
+// The arithmetic of decode: average with the mirrored crop's maps, peak, sub-pixel refinement, and transform
+// to image pixels. The loops over maps are in cpu/ and cuda/.
 #pragma once
 
 #include <cmath>
@@ -16,12 +16,12 @@ constexpr int kMaxKeypoints = 512;
 enum class Element : int { float32 = 0, float16 = 1 };
 enum class Refine : int { none = 0, second_peak = 1, gradient = 2, dark = 3 };
 
-// heatmap index -> crop index, per axis: crop = scale * index + shift.
+// Heatmap index -> crop index along one axis: crop = scale * index + shift.
 struct AxisMap {
   float scale, shift;
 };
 
-// DARK's blur: a Gaussian, cut off at 2.5 standard deviations.
+// The Gaussian blur of DARK, cut off at 2.5 standard deviations.
 constexpr float kLargestBlurSigma = 64.0f;
 constexpr int kLargestBlurRadius = 160;
 
@@ -30,7 +30,7 @@ struct Blur {
   float weight[kLargestBlurRadius + 3];  // along one axis, by distance; 0 beyond the radius
 };
 
-// Computed once per call, always on the host. sigma: heatmap pixels, 0 to kLargestBlurSigma.
+// Called once per call of decode, on the host. sigma: in heatmap pixels, 0 to kLargestBlurSigma.
 OAKS_HOST_DEVICE Blur make_blur(float sigma) {
   Blur blur{int(ceilf(2.5f * sigma)), {}};
   for (int distance = 0; distance <= blur.radius; ++distance) {
@@ -39,7 +39,7 @@ OAKS_HOST_DEVICE Blur make_blur(float sigma) {
   return blur;
 }
 
-// One call of decode. Pointers are host pointers for cpu/ and device pointers for cuda/.
+// The arguments of one call of decode. Pointers are host pointers for cpu/ and device pointers for cuda/.
 struct DecodeArguments {
   const void* heatmaps;     // (count, keypoints, height, width), `element`
   const void* mirrored;     // the same shape: the raw output for the mirrored crop; or null
@@ -51,19 +51,20 @@ struct DecodeArguments {
   int keypoints, height, width;
   Element element;
   Refine refine;
-  bool shift_mirrored;  // hrnet: the mirrored-back map moves one pixel right, column 0 kept
+  bool shift_mirrored;  // hrnet: the mirrored-back map is shifted one pixel to the right; column 0 stays
   AxisMap x, y;
   Blur blur;                    // for dark
   int16_t pair[kMaxKeypoints];  // index of each keypoint's left-right counterpart, or its own
 };
 
-// A cell of a map. Only finite values can be peaks; index -1 means "no cell" and ranks below every cell.
+// A cell of a map: its value and flat index. Index -1 means "no cell" and ranks below every cell. Only finite
+// values are ever offered as peaks.
 struct Cell {
   float value;
   int index;
 };
 
-// Number: float, or a vector of them.
+// Number: float, or a vector of floats.
 template <class Number>
 OAKS_HOST_DEVICE Number flip_average(Number value, Number mirrored) {
   return (value + mirrored) * 0.5f;
@@ -75,21 +76,21 @@ OAKS_HOST_DEVICE int mirrored_column(int column, int width, bool shift_mirrored)
   return column == 0 ? width - 1 : width - column;
 }
 
-// The map of one keypoint of one person, and the mirrored crop's map of its left-right counterpart. The
-// average of both is not stored: averaging cells again costs less than writing all of them.
+// The map of one keypoint of one person, and the mirrored crop's map of the keypoint's left-right
+// counterpart. Their average is computed whenever a cell is read: that costs less than storing it.
 template <class T>
 struct MapPair {
   const T* map;
-  const T* mirrored;  // null: no averaging
+  const T* mirrored;  // or null: operator() gives the map itself
   bool shift;         // as DecodeArguments::shift_mirrored
   int height, width;
 
   OAKS_HOST_DEVICE float own(int y, int x) const { return to_float(map[y * width + x]); }
-  // The mirrored-back map.
+  // A cell of the mirrored-back map, that is, of `mirrored` with its columns reversed (and shifted).
   OAKS_HOST_DEVICE float back(int y, int x) const {
     return to_float(mirrored[y * width + mirrored_column(x, width, shift)]);
   }
-  // The average.
+  // A cell of the average.
   OAKS_HOST_DEVICE float operator()(int y, int x) const {
     return mirrored ? flip_average(own(y, x), back(y, x)) : own(y, x);
   }
@@ -108,12 +109,13 @@ OAKS_HOST_DEVICE MapPair<T> map_pair(const Arguments& a, int64_t person, int key
 
 OAKS_HOST_DEVICE bool is_finite(float value) { return value - value == 0.0f; }
 
-// Whether `a` comes before `b`: the larger value, ties to the lowest index, "no cell" last.
+// Whether `a` ranks before `b`: larger values first, ties to the lower index, "no cell" last (-1 as uint32_t
+// is the largest index).
 OAKS_HOST_DEVICE bool precedes(Cell a, Cell b) {
   return a.value > b.value || (a.value == b.value && uint32_t(a.index) < uint32_t(b.index));
 }
 
-// The two highest cells of a map. Cells are offered one at a time, in any order.
+// The two highest of the cells offered so far, in any order.
 struct TopTwo {
   Cell first{-INFINITY, -1}, second{-INFINITY, -1};
 
@@ -144,8 +146,8 @@ OAKS_HOST_DEVICE float quarter_by_sign(float before, float after) {
   return after > before ? 0.25f : (after < before ? -0.25f : 0.0f);
 }
 
-// A quarter pixel per axis towards the larger neighbour; no step along an axis where the peak lies on the
-// border. at(y, x) gives the averaged value.
+// A quarter pixel per axis towards the larger neighbor; 0 along an axis where the peak is on the border.
+// at(y, x): the averaged map.
 template <class Map>
 OAKS_HOST_DEVICE Offset gradient_offset(const Map& at, int peak, int height, int width) {
   const int x = peak % width, y = peak / width;
@@ -155,11 +157,11 @@ OAKS_HOST_DEVICE Offset gradient_offset(const Map& at, int peak, int height, int
   return offset;
 }
 
-// DARK (Zhang et al., CVPR 2020, equations 6 to 9): one Newton step on the logarithm of the map blurred
-// around the peak. Only rows peak - 1 - radius to peak + 1 + radius are needed.
+// DARK (Zhang et al., CVPR 2020, equations 6 to 9): one Newton step on the logarithm of the blurred map. Only
+// the 3 x 3 cells around the peak are blurred, from the rows within radius + 1 of the peak.
 
-// One row of the map, blurred along x, at the columns x - 1, x, x + 1. Cells outside the
-// map and cells that are not finite count as 0.
+// One row of the map, blurred along x, at the columns x - 1, x and x + 1. Cells outside the map and
+// non-finite cells count as 0.
 struct BlurredRow {
   float left, center, right;
 };
@@ -180,11 +182,11 @@ OAKS_HOST_DEVICE BlurredRow blur_row(const Map& at, int y, int x, int height, in
   return row;
 }
 
-// The 3 x 3 blurred values around the peak, gathered row by row from the top.
+// The 3 x 3 blurred values around the peak, accumulated row by row from the top.
 struct BlurredPatch {
   float value[3][3] = {{0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}};
 
-  // `dy`: the row's distance below the peak, -radius - 1 to radius + 1.
+  // dy: the row's y minus the peak's, from -radius - 1 to radius + 1.
   OAKS_HOST_DEVICE void add(BlurredRow row, int dy, const Blur& blur) {
     for (int j = 0; j < 3; ++j) {
       const int distance = abs(dy - (j - 1));
@@ -201,8 +203,8 @@ OAKS_HOST_DEVICE float clamp(float value, float low, float high) {
   return value < low ? low : (value > high ? high : value);
 }
 
-// No step where the blurred map has no proper maximum near the peak; never more than one pixel per axis.
-// Beyond the border the nearest value is used (edge padding).
+// The Newton step, clamped to one pixel per axis; 0 where the Hessian is not that of a maximum. Outside the
+// map, blurred values of the border are repeated.
 OAKS_HOST_DEVICE Offset dark_offset(const BlurredPatch& patch, int peak, int height, int width) {
   const int x = peak % width, y = peak / width;
   float log_value[3][3];

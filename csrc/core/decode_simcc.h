@@ -1,5 +1,5 @@
-// SimCC vectors to points (Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human Pose
-// Estimation", ECCV 2022): one vector of bins per axis, `split` bins to a crop pixel.
+// The arithmetic of decode_simcc (Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human
+// Pose Estimation", ECCV 2022): a vector of bins per axis, with `split` bins per crop pixel.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,8 @@
 
 namespace oaks {
 
-// One call of decode_simcc. Pointers are host pointers for cpu/ and device pointers for cuda/.
+// The arguments of one call of decode_simcc. Pointers are host pointers for cpu/ and device pointers for
+// cuda/.
 struct SimccArguments {
   const void* x;            // (count, keypoints, x_bins), `element`
   const void* y;            // (count, keypoints, y_bins), `element`
@@ -26,11 +27,12 @@ struct SimccArguments {
   int16_t pair[kMaxKeypoints];  // index of each keypoint's left-right counterpart, or its own
 };
 
-// The bins of one axis of one keypoint, and the mirrored crop's bins of its left-right counterpart.
+// The bins of one axis of one keypoint, and the mirrored crop's bins of the keypoint's left-right
+// counterpart.
 template <class T>
 struct AxisBins {
   const T* own;
-  const T* mirrored;  // null: no averaging
+  const T* mirrored;  // or null: the bins are not averaged
   int count;
   bool along_x;
 

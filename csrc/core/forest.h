@@ -1,6 +1,6 @@
-// Boosted trees, evaluated without walking them (Lucchese et al., "QuickScorer", SIGIR 2015): every split is
-// tested, one that sends the row to the right rules out the leaves on its left, and the first leaf that
-// remains is the row's.
+// Boosted trees, evaluated without descending them (Lucchese et al., "QuickScorer", SIGIR 2015): all splits
+// of a tree are tested, a split that sends the row to the right excludes the leaves of its left subtree, and
+// the row's leaf is the first that remains.
 #pragma once
 
 #include <cmath>
@@ -14,17 +14,17 @@ constexpr int kMaxTreeLeaves = 32;
 
 struct ForestSplit {
   int32_t feature;
-  float threshold;   // a feature of at most this goes left
-  uint32_t stay;     // bit mask of the leaves, from the left, that a row going right can still reach
+  float threshold;  // a feature of at most this goes left
+  uint32_t stay;  // bit mask of the leaves (bit 0: the leftmost) that are possible for a row that goes right
   int32_t nan_left;  // 1: NaN goes left
 };
 
-// Where a tree's splits and leaves begin. They end where the next tree's begin.
+// Indices of a tree's first split and first leaf; they end where those of the next tree begin.
 struct ForestTree {
   int32_t first_split, first_leaf;
 };
 
-// One call of forest. Pointers are host pointers for cpu/ and device pointers for cuda/.
+// The arguments of one call of forest. Pointers are host pointers for cpu/ and device pointers for cuda/.
 struct ForestArguments {
   const float* features;      // (count, feature_count)
   const ForestSplit* splits;  // of all trees
@@ -39,7 +39,7 @@ OAKS_HOST_DEVICE bool goes_left(const ForestSplit& split, float feature) {
   return split.nan_left ? !(feature > split.threshold) : feature <= split.threshold;
 }
 
-// Index of the first leaf that remains; there always is one.
+// Index of the first leaf that is still possible. `reachable` is never 0.
 OAKS_HOST_DEVICE int first_leaf(uint32_t reachable) {
 #if defined(__CUDA_ARCH__)
   return __ffs(int(reachable)) - 1;

@@ -1,5 +1,5 @@
-// IEEE half precision as stored in memory, converted in software because host compilers may lack a half type.
-// On a device the conversion is one instruction.
+// IEEE half precision. It is converted in software on the host, where compilers may have no half type, and by
+// one instruction on a device.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +56,8 @@ OAKS_HOST_DEVICE Half to_half(float value) {
   if (magnitude > 0x7f800000u) return Half{uint16_t(sign | 0x7e00u)};   // NaN
   if (magnitude >= 0x477ff000u) return Half{uint16_t(sign | 0x7c00u)};  // 65520 and more round to infinity
   if (magnitude < 0x38800000u) {                                        // below 2^-14: subnormal
-    // Adding 0.5 leaves the value's multiple of 2^-24, rounded to even, in the low bits of the sum.
+    // The unit of floats from 0.5 to 1 is 2^-24, that of subnormal halves: adding 0.5 rounds to that unit,
+    // and the low bits of the sum are the half.
     const uint32_t sum = bits_from_float(float_from_bits(magnitude) + 0.5f);
     return Half{uint16_t(sign | (sum - 0x3f000000u))};
   }

@@ -1,10 +1,10 @@
-// What lets one header of arithmetic serve both the host compiler and the CUDA compiler.
+// Macros for functions that both the host compiler and nvcc compile.
 #pragma once
 
 #include <cmath>
 
-// Always inlined on the host: cpu/kernels.cpp is compiled once per instruction set, and the linker could use
-// a function that is not inlined for another instruction set.
+// Always inlined on the host: cpu/kernels.cpp is compiled once per instruction set, and of functions that are
+// not inlined the linker keeps only one copy, which may use instructions that the processor lacks.
 #if defined(__CUDACC__)
 #define OAKS_HOST_DEVICE __host__ __device__ __forceinline__
 #elif defined(_MSC_VER)
@@ -15,7 +15,7 @@
 
 namespace oaks {
 
-// a * b + c, rounded once. cpu/simd.h has the same for vectors, so that one formula serves both.
+// a * b + c, rounded once. cpu/simd.h overloads it for vectors.
 OAKS_HOST_DEVICE float fused(float a, float b, float c) { return fmaf(a, b, c); }
 
 }  // namespace oaks

@@ -1,5 +1,5 @@
-// The scorer's input features of each keypoint: of the pose, of the keypoint's heatmap, and of the mirrored
-// crop's heatmap. oaks/ops/_map_features.py names and defines them, in this order.
+// The arithmetic of pose_features and map_features, the inputs of scorers. oaks/ops/_map_features.py names
+// and defines the features, in the order of the enums below.
 #pragma once
 
 #include <cmath>
@@ -10,8 +10,8 @@
 
 namespace oaks {
 
-// The first features of every keypoint. They are followed by the heat of each of the person's keypoints, then
-// their x, then their y relative to this keypoint.
+// Features of the pose. They are followed by the heat of each of the person's keypoints, then by the x, then
+// by the y of each relative to this keypoint.
 enum PoseFeature : int {
   kJoint,
   kHeat,
@@ -33,7 +33,7 @@ enum PoseFeature : int {
   kPoseFeatures
 };
 
-// Features of the heatmap, where there is one.
+// Features of the heatmap; only in map_features.
 enum MapFeature : int {
   kSecondHeat,
   kSecondRatio,
@@ -42,8 +42,8 @@ enum MapFeature : int {
   kSecondDistance,
   kMass,
   kMassNear,
-  kCentreX,
-  kCentreY,
+  kCenterX,
+  kCenterY,
   kSpread,
   kLocalSpread,
   kEntropy,
@@ -56,10 +56,11 @@ enum MapFeature : int {
   kMapFeatures
 };
 
-// Features of the mirrored crop's map, where there is one.
+// Features of the mirrored crop's map; only where that is given.
 enum FlipFeature : int { kFlipDistance, kFlipDifference, kFlipHeat, kFlipFeatures };
 
-// One call of pose_features or map_features. Pointers are host pointers for cpu/, device pointers for cuda/.
+// The arguments of one call of pose_features or map_features. Pointers are host pointers for cpu/, device
+// pointers for cuda/.
 struct FeatureArguments {
   const void* heatmaps;  // (count, keypoints, height, width), `element`; or null: features of the pose alone
   const void* mirrored;  // the same shape: the raw output for the mirrored crop; or null
@@ -90,35 +91,34 @@ OAKS_HOST_DEVICE int feature_count(const FeatureArguments& a) {
 OAKS_HOST_DEVICE float smaller(float a, float b) { return a < b ? a : b; }
 OAKS_HOST_DEVICE float larger_of(float a, float b) { return a > b ? a : b; }
 
-// The units in which features of a pose are measured.
+// The person's box and frame, in which features of the pose are measured.
 struct PersonFrame {
   float x1, y1, width, height;  // the box; a side shorter than a pixel counts as one pixel
   float frame_width, frame_height;
-  float scale;    // the square root of the box's area
-  float nothing;  // 0, or NaN unless all numbers are finite
+  float scale;     // the square root of the box's area
+  float nan_flag;  // NaN if any of the input is not finite, else 0
 };
 
-// 0, or NaN where the value is not finite.
-OAKS_HOST_DEVICE float nothing_of(float value) { return value - value; }
+// NaN if the value is not finite, else 0. Sums of it tell whether all values are finite, without a branch.
+OAKS_HOST_DEVICE float zero_or_nan(float value) { return value - value; }
 
-// The same for a keypoint's position and heat.
-OAKS_HOST_DEVICE float nothing_of(const float* point, float heat) {
-  return nothing_of(point[0]) + nothing_of(point[1]) + nothing_of(heat);
+// NaN if a keypoint's position or heat is not finite, else 0.
+OAKS_HOST_DEVICE float zero_or_nan(const float* point, float heat) {
+  return zero_or_nan(point[0]) + zero_or_nan(point[1]) + zero_or_nan(heat);
 }
 
 OAKS_HOST_DEVICE PersonFrame person_frame(const float* box, const float* frame_size) {
   PersonFrame frame{box[0], box[1], box[2] - box[0], box[3] - box[1], frame_size[0], frame_size[1],
                     0.0f,   0.0f};
-  for (int i = 0; i < 4; ++i) frame.nothing += nothing_of(box[i]);
-  frame.nothing += nothing_of(frame_size[0]) + nothing_of(frame_size[1]);
+  for (int i = 0; i < 4; ++i) frame.nan_flag += zero_or_nan(box[i]);
+  frame.nan_flag += zero_or_nan(frame_size[0]) + zero_or_nan(frame_size[1]);
   if (frame.width < 1.0f) frame.width = 1.0f;
   if (frame.height < 1.0f) frame.height = 1.0f;
   frame.scale = sqrtf(frame.width * frame.height);
   return frame;
 }
 
-// The quantile `part` of sorted values, interpolated linearly.
-// Heats: any type that can be indexed.
+// The quantile `part`, 0 to 1, of sorted values, interpolated linearly. Values: any type that can be indexed.
 template <class Values>
 OAKS_HOST_DEVICE float quantile(const Values& sorted, int count, float part) {
   const float place = part * float(count - 1);
@@ -151,7 +151,7 @@ OAKS_HOST_DEVICE void write_pose_features(const FeatureArguments& a, int k, cons
                                           float* out) {
   const bool left = a.left[k] != 0;
   const float x = points[2 * k], y = points[2 * k + 1];
-  // A box edge at 0 is half a pixel before the centre of pixel 0.
+  // A box edge at 0 is half a pixel before the center of pixel 0.
   const float in_box_x = x + 0.5f - frame.x1, in_box_y = y + 0.5f - frame.y1;
   const float across = in_box_x / frame.width;
   const float before = (x + 0.5f) / frame.scale, behind = (frame.frame_width - x - 0.5f) / frame.scale;
@@ -183,42 +183,43 @@ OAKS_HOST_DEVICE void write_pose_features(const FeatureArguments& a, int k, cons
   }
 }
 
-// Features of a person with a value that is not finite.
+// Makes all features of a person NaN, because an input is not finite.
 OAKS_HOST_DEVICE void mark_not_finite(float* out, int features) {
   for (int i = 0; i < features; ++i) out[i] = NAN;
 }
 
-// A map whose largest value is below this is empty: it has no peak.
-constexpr float kLeastHeat = 1e-30f;
-// A local peak counts if it is at least this part of the heat.
+// A map whose largest value is below this counts as empty: it has no peak.
+constexpr float kMinHeat = 1e-30f;
+// Local peaks below this fraction of the heat are not counted.
 constexpr float kPeakPart = 0.25f;
 
-constexpr int kNearReach = 2;   // of mass_near: 5 x 5 cells
-constexpr int kRingReach = 3;   // of ring: the cells around 5 x 5
-constexpr int kLocalReach = 4;  // of local_spread: 9 x 9 cells
+// Distances from the peak, as the larger of those along x and y.
+constexpr int kNearReach = 2;   // mass_near: up to this distance, 5 x 5 cells
+constexpr int kRingReach = 3;   // ring: at exactly this distance, the border of 7 x 7 cells
+constexpr int kLocalReach = 4;  // local_spread: up to this distance, 9 x 9 cells
 
-// Sums over the whole map. Values are in units of the heat, negative values count as 0, and distances are
-// measured from the peak.
+// Sums over all cells of a map. Values are divided by the heat, negative values count as 0, and x, y and
+// distances are relative to the peak.
 struct MapSums {
   float mass = 0.0f, x = 0.0f, y = 0.0f, squared_distance = 0.0f, squares = 0.0f;
-  float half = 0.0f;     // cells of at least half the heat
-  float peaks = 0.0f;    // local peaks of at least kPeakPart of the heat
-  float nothing = 0.0f;  // NaN unless all values are finite
+  float half = 0.0f;      // cells of at least half the heat
+  float peaks = 0.0f;     // local peaks of at least kPeakPart of the heat
+  float nan_flag = 0.0f;  // NaN if any value is not finite
 };
 
-// A cell is a local peak if it ranks above all of its 8 neighbours: larger value, ties to the lower index.
-// before: the largest neighbour with a lower index; behind: the largest with a higher index.
+// Whether a positive cell ranks before all of its 8 neighbors: larger values first, ties to the lower index.
+// before: the largest neighbor with a lower flat index; behind: the largest with a higher one.
 OAKS_HOST_DEVICE bool is_local_peak(float value, float before, float behind) {
   return value > 0.0f && value > before && value >= behind;
 }
 
-// Sums over the cells around the peak.
+// Sums over the cells near the peak, in the units of MapSums.
 struct PeakWindow {
   float near = 0.0f, local = 0.0f, squared_distance = 0.0f, ring = 0.0f;
   int ring_cells = 0;
 };
 
-// at(y, x) gives the averaged value.
+// at(y, x): the averaged map. per_heat: 1 / heat.
 template <class Map>
 OAKS_HOST_DEVICE PeakWindow peak_window(const Map& at, int peak, int height, int width, float per_heat) {
   const int peak_x = peak % width, peak_y = peak / width;
@@ -238,12 +239,13 @@ OAKS_HOST_DEVICE PeakWindow peak_window(const Map& at, int peak, int height, int
   return window;
 }
 
-// Features of one map, except those that read other maps. mirrored: as FeatureArguments::left.
+// Features of one map, except those that read other keypoints' maps. mirrored: a left keypoint, whose x
+// differences change sign.
 OAKS_HOST_DEVICE void write_map_features(const MapSums& sums, const TopTwo& peaks, const PeakWindow& window,
                                          int width, bool mirrored, float* out) {
   const float sign = mirrored ? -1.0f : 1.0f;
   for (int i = 0; i < kMapFeatures; ++i) out[i] = 0.0f;
-  if (!(peaks.first.value >= kLeastHeat)) return;
+  if (!(peaks.first.value >= kMinHeat)) return;
   if (peaks.second.index >= 0 && peaks.second.value > 0.0f) {
     const float dx = float(peaks.second.index % width - peaks.first.index % width);
     const float dy = float(peaks.second.index / width - peaks.first.index / width);
@@ -255,8 +257,8 @@ OAKS_HOST_DEVICE void write_map_features(const MapSums& sums, const TopTwo& peak
   }
   out[kMass] = sums.mass;
   out[kMassNear] = window.near / sums.mass;
-  out[kCentreX] = sign * sums.x / sums.mass;
-  out[kCentreY] = sums.y / sums.mass;
+  out[kCenterX] = sign * sums.x / sums.mass;
+  out[kCenterY] = sums.y / sums.mass;
   out[kSpread] = sqrtf(sums.squared_distance / sums.mass);
   out[kLocalSpread] = sqrtf(window.squared_distance / window.local);
   out[kEntropy] = logf(sums.mass * sums.mass / sums.squares);
@@ -265,8 +267,8 @@ OAKS_HOST_DEVICE void write_map_features(const MapSums& sums, const TopTwo& peak
   out[kHalfArea] = sums.half;
 }
 
-// Values of other keypoints' maps at this one's peak, and of this one's map at its counterpart's peak.
-// at(keypoint, cell) gives a map's averaged value; peaks: every keypoint's cell.
+// Values of other keypoints' maps at the peak of keypoint k, and of its map at its counterpart's peak.
+// at(keypoint, cell): the averaged maps; peaks: the flat index of each keypoint's peak.
 template <class Maps, class Peaks>
 OAKS_HOST_DEVICE void write_other_maps(const FeatureArguments& a, const Maps& at, const Peaks& peaks, int k,
                                        float* out) {
@@ -284,8 +286,8 @@ OAKS_HOST_DEVICE void write_other_maps(const FeatureArguments& a, const Maps& at
   out[kOthersAtPeak] = others;
 }
 
-// own, mirrored: the cells of the two maps' largest values; own_value, mirrored_value: their values at the
-// peak of the average.
+// own, mirrored: the highest cells of the map and of the mirrored-back map; own_value, mirrored_value: values
+// of the two maps at the peak of their average.
 OAKS_HOST_DEVICE void write_flip_features(Cell own, Cell mirrored, float own_value, float mirrored_value,
                                           int width, float* out) {
   const float dx = float(mirrored.index % width - own.index % width);

@@ -1,4 +1,4 @@
-// Greedy non-maximum suppression: the order of the candidates, and how similar two of them are.
+// Greedy non-maximum suppression: the order of candidates, and the similarity of two candidates.
 #pragma once
 
 #include <cmath>
@@ -10,16 +10,17 @@
 
 namespace oaks {
 
-// Arguments that both suppressions share. Pointers are host pointers for cpu/ and device pointers for cuda/.
+// The arguments that oks_nms and box_nms share. Pointers are host pointers for cpu/ and device pointers for
+// cuda/.
 struct Candidates {
   const float* scores;         // (count)
   const int32_t* frame_index;  // (count): only candidates of the same frame suppress each other; or null
   int64_t* kept;               // (count) kept indices, best first, then -1
   int64_t count;
-  float threshold;  // suppressed: similarity to a better kept candidate > threshold
+  float threshold;  // a candidate is suppressed if its similarity to a better kept one is above this
 };
 
-// One call of oks_nms.
+// The arguments of one call of oks_nms.
 struct OksNmsArguments : Candidates {
   const float* points;  // (count, keypoints, 2)
   const float* areas;   // (count)
@@ -27,13 +28,12 @@ struct OksNmsArguments : Candidates {
   float sigmas[kMaxKeypoints];
 };
 
-// One call of box_nms.
+// The arguments of one call of box_nms.
 struct BoxNmsArguments : Candidates {
   const float* boxes;  // (count, 4) x1, y1, x2, y2
 };
 
-// Intersection over union of two boxes, 0 to 1. A box without an area, or one that is not finite, overlaps
-// nothing.
+// Intersection over union of two boxes, 0 to 1; 0 if a box has no area or is not finite.
 OAKS_HOST_DEVICE float box_iou(const float* a, const float* b) {
   const float left = a[0] > b[0] ? a[0] : b[0], right = a[2] < b[2] ? a[2] : b[2];
   const float top = a[1] > b[1] ? a[1] : b[1], bottom = a[3] < b[3] ? a[3] : b[3];
@@ -64,14 +64,14 @@ OAKS_HOST_DEVICE float rank_score(const BoxNmsArguments& a, int64_t i) {
   return finite ? a.scores[i] : NAN;
 }
 
-// Whether candidate i comes before candidate j: the better score first, ties to the lower index. NaN last.
+// Whether candidate i ranks before candidate j: higher scores first, ties to the lower index, NaN last.
 OAKS_HOST_DEVICE bool ranks_before(float score_i, int64_t i, float score_j, int64_t j) {
   const bool nan_i = score_i != score_i, nan_j = score_j != score_j;
   if (nan_i || nan_j) return nan_i == nan_j ? i < j : nan_j;
   return score_i > score_j || (score_i == score_j && i < j);
 }
 
-// Whether keeping `better` suppresses the candidate `worse`.
+// Whether candidate `worse` is suppressed if `better`, which ranks before it, is kept.
 template <class Arguments>
 OAKS_HOST_DEVICE bool suppresses(const Arguments& a, int64_t better, int64_t worse) {
   if (a.frame_index && a.frame_index[better] != a.frame_index[worse]) return false;

@@ -9,15 +9,15 @@
 
 namespace oaks {
 
-// Added to the area in the denominator 2 * area * (2 sigma)^2, so that an area of 0 does not divide 0 by 0.
-constexpr float kSmallestArea = 2.220446049250313e-16f;
+// Added to the area, as in COCO's evaluation, so that an area of 0 gives a similarity of 1 to equal points.
+constexpr float kAreaEpsilon = 2.220446049250313e-16f;
 
-// One call of oks. Pointers are host pointers for cpu/ and device pointers for cuda/.
+// The arguments of one call of oks. Pointers are host pointers for cpu/ and device pointers for cuda/.
 struct OksArguments {
   const float* a;          // (a_count, keypoints, 2)
   const float* b;          // (b_count, keypoints, 2)
   const float* areas;      // (b_count)
-  const uint8_t* visible;  // (b_count, keypoints): nonzero keypoints count; null: all count
+  const uint8_t* visible;  // (b_count, keypoints): keypoints with a nonzero value count; null: all count
   float* similarity;       // (a_count, b_count)
   int64_t a_count, b_count;
   int keypoints;
@@ -28,11 +28,11 @@ struct OksArguments {
 OAKS_HOST_DEVICE float keypoint_similarity(const float* a, const float* b, float area, float sigma) {
   const float dx = a[0] - b[0], dy = a[1] - b[1];
   const float k = 2.0f * sigma;
-  const float similarity = expf(-(dx * dx + dy * dy) / (2.0f * (area + kSmallestArea) * k * k));
+  const float similarity = expf(-(dx * dx + dy * dy) / (2.0f * (area + kAreaEpsilon) * k * k));
   return similarity >= 0.0f ? similarity : 0.0f;
 }
 
-// Mean over the keypoints that count, summed in keypoint order; 0 if none counts.
+// Mean similarity of the keypoints that count, summed in keypoint order; 0 if none counts.
 OAKS_HOST_DEVICE float object_similarity(const float* a, const float* b, float area, const uint8_t* visible,
                                          const float* sigmas, int keypoints) {
   float sum = 0.0f;

@@ -1,5 +1,5 @@
-// Features from a second estimator of the same keypoints, appended to those of the first.
-// oaks/ops/_opinion_features.py names and defines them, in this order.
+// The arithmetic of opinion_features: features of a second estimator's pose of the same person, appended to
+// those of the first. oaks/ops/_opinion_features.py names and defines them, in the order of the enum below.
 #pragma once
 
 #include <cmath>
@@ -19,7 +19,8 @@ enum OpinionFeature : int {
   kOpinionFeatures
 };
 
-// One call of opinion_features. Pointers are host pointers for cpu/, device pointers for cuda/.
+// The arguments of one call of opinion_features. Pointers are host pointers for cpu/, device pointers for
+// cuda/.
 struct OpinionArguments {
   const float* features;       // (count, keypoints, feature_count); or null where that is 0
   const float* points;         // (count, keypoints, 2) image pixels
@@ -33,25 +34,28 @@ struct OpinionArguments {
   uint8_t left[kMaxKeypoints];  // nonzero: a left keypoint, whose x differences change sign
 };
 
-// Largest distance between the two positions, in units of twice the keypoint's annotation deviation (sigma).
-constexpr float kFarthest = 99.0f;
-// An annotated person's area is about this fraction of the box.
+// Differences between the two positions are clamped to this, in units of 2 sigma times the square root of the
+// person's area.
+constexpr float kMaxDifference = 99.0f;
+// The area of an annotated person is about this fraction of the box's.
 constexpr float kAreaOfBox = 0.53f;
 
 // A heat that is not finite counts as 0.
-OAKS_HOST_DEVICE float told_heat(float heat) { return heat - heat == 0.0f ? heat : 0.0f; }
+OAKS_HOST_DEVICE float finite_heat(float heat) { return heat - heat == 0.0f ? heat : 0.0f; }
 
-// fmaxf and fminf ignore NaN, so a missing position counts as the farthest.
-OAKS_HOST_DEVICE float bounded(float difference) { return fminf(fmaxf(difference, -kFarthest), kFarthest); }
+// fmaxf ignores NaN, so a difference to a missing position becomes -kMaxDifference.
+OAKS_HOST_DEVICE float bounded(float difference) {
+  return fminf(fmaxf(difference, -kMaxDifference), kMaxDifference);
+}
 
-// One feature of keypoint k of person n.
+// The OpinionFeature `which` of keypoint k of person n.
 OAKS_HOST_DEVICE float opinion_feature(const OpinionArguments& a, int64_t n, int k, int which) {
   const int64_t row = n * a.keypoints;
-  if (which == kSecondHeatOf) return told_heat(a.second_heat[row + k]);
+  if (which == kSecondHeatOf) return finite_heat(a.second_heat[row + k]);
   if (which == kSecondHeatOverMean) {
     float sum = 0.0f;
-    for (int i = 0; i < a.keypoints; ++i) sum += told_heat(a.second_heat[row + i]);
-    return told_heat(a.second_heat[row + k]) - sum / float(a.keypoints);
+    for (int i = 0; i < a.keypoints; ++i) sum += finite_heat(a.second_heat[row + i]);
+    return finite_heat(a.second_heat[row + k]) - sum / float(a.keypoints);
   }
   const float* const box = a.boxes + 4 * n;
   const float width = fmaxf(box[2] - box[0], 1.0f), height = fmaxf(box[3] - box[1], 1.0f);
@@ -64,7 +68,7 @@ OAKS_HOST_DEVICE float opinion_feature(const OpinionArguments& a, int64_t n, int
   return sqrtf(dx * dx + dy * dy);
 }
 
-// Column c of the output: a feature of the first estimator, or one of the second's.
+// Column c of the output for keypoint k of person n: a given feature, or an OpinionFeature.
 OAKS_HOST_DEVICE float opinion_column(const OpinionArguments& a, int64_t n, int k, int c) {
   if (c >= a.feature_count) return opinion_feature(a, n, k, c - a.feature_count);
   return a.features[(n * a.keypoints + k) * a.feature_count + c];

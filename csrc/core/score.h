@@ -1,4 +1,4 @@
-// The OAKS score (equation 10 of the paper) and the conventional one (equation 3).
+// The OAKS score (equation 10 of the paper) and the conventional score (equation 3).
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,8 @@
 
 namespace oaks {
 
-// One call of score or conventional_score. Pointers are host pointers for cpu/, device pointers for cuda/.
+// The arguments of one call of score or conventional_score. Pointers are host pointers for cpu/, device
+// pointers for cuda/.
 struct ScoreArguments {
   const float* values;      // (count, keypoints): predicted similarity, or heat
   const float* visibility;  // (count, keypoints); or null: the plain mean of equation 3
@@ -18,7 +19,7 @@ struct ScoreArguments {
 };
 
 // A person whose visibilities sum to less than this has score 0.
-constexpr float kLeastVisibility = 1e-6f;
+constexpr float kMinVisibility = 1e-6f;
 
 // Score of one person. Sums run in keypoint order, so that host and device round alike.
 OAKS_HOST_DEVICE float pose_score(const float* values, const float* visibility, int keypoints) {
@@ -28,7 +29,7 @@ OAKS_HOST_DEVICE float pose_score(const float* values, const float* visibility, 
     sum += values[k] * w;
     weight += w;
   }
-  return weight < kLeastVisibility ? 0.0f : sum / weight;
+  return weight < kMinVisibility ? 0.0f : sum / weight;
 }
 
 }  // namespace oaks

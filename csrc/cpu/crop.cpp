@@ -5,7 +5,7 @@
 namespace oaks::cpu {
 
 void crop(const CropArguments& arguments, int threads) {
-  // With enough crops, each thread takes whole crops; otherwise crops are divided into bands of rows.
+  // With few crops, each is divided into bands of rows, so that all threads have work.
   const int bands = arguments.count < 2 * threads ? (threads > 1 ? 2 * threads : 1) : 1;
   std::vector<Scratch> scratch(static_cast<size_t>(threads));
   const Kernels& compiled = kernels();

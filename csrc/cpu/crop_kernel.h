@@ -8,7 +8,7 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// For each crop column: byte offsets of its two neighbours in a frame row, and their weights.
+// For each crop column: byte offsets of its two neighbors in a frame row, and their weights.
 struct Columns {
   int *low, *high;
   float *low_weight, *high_weight;
@@ -26,13 +26,13 @@ Columns find_columns(CropAxis axis, int crop_width, int image_width, int* indice
   return columns;
 }
 
-// One row of the frame at the crop's columns: three planes of `width` gray levels, in the frame's channel
-// order.
+// Interpolates one row of the frame at the crop's columns, into three planes of `width` gray levels each, in
+// the frame's channel order.
 void blend_columns(const uint8_t* row, [[maybe_unused]] int row_length, Columns columns, int width,
                    float* planes) {
   int x = 0;
 #if defined(__AVX512F__)
-  // A gather reads 4 bytes where a pixel has 3: near the row's end it starts one byte earlier.
+  // A gather reads 4 bytes although a pixel has 3: for the last pixel of the row it starts one byte earlier.
   const __m512i end = _mm512_set1_epi32(row_length - 4), byte = _mm512_set1_epi32(255);
   if (row_length >= 4) {
     for (; x + 16 <= width; x += 16) {
@@ -83,12 +83,13 @@ void blend_columns(const uint8_t* row, [[maybe_unused]] int row_length, Columns 
   }
 }
 
-// The two frame rows that a crop row is blended from, each with its columns already blended. The next crop
-// row can reuse one or both of them.
+// The two frame rows that a crop row is interpolated from, already interpolated at the crop's columns. The
+// next crop row often needs one or both of them again.
 struct BlendedRows {
   float* planes[2];
-  int held[2] = {-1, -1};
+  int held[2] = {-1, -1};  // their y in the frame
 
+  // Row y of the frame; row `keep` is not overwritten.
   const float* find(const FrameView& frame, int y, int keep, Columns columns, int width) {
     for (int i = 0; i < 2; ++i) {
       if (held[i] == y) return planes[i];

@@ -1,4 +1,4 @@
-// The hot loop of decode. Included by kernels.cpp alone.
+// The hot loop of decode. Only kernels.cpp includes it.
 #pragma once
 
 #include "core/decode.h"
@@ -8,9 +8,9 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// Passes vectors of a mirrored-back row of the mirrored map to use(vector, column). The row is read
-// backwards: a vector's first lane takes column `last`, the next lanes the columns before it. With the shift,
-// column 0 is handled alone.
+// Passes vectors of row y of the mirrored-back map to use(vector, column). The row of the mirrored map is
+// read backwards: a vector's first lane holds its column `last`, the next lanes the columns before that. With
+// the shift, column 0 does not follow this order and is handled separately.
 template <class T, class Use>
 OAKS_HOST_DEVICE void sweep_back(const MapPair<T>& maps, int y, const Use& use) {
   const T* back = maps.mirrored + y * maps.width;
@@ -23,8 +23,8 @@ OAKS_HOST_DEVICE void sweep_back(const MapPair<T>& maps, int y, const Use& use) 
   sweep(maps.shift ? 1 : 0, maps.width, reversed);
 }
 
-// Passes every vector of row y of the average to write(vector, column); returns the largest value of each
-// lane, never NaN.
+// Passes every vector of row y of the average to write(vector, column); returns the largest value in each
+// lane, ignoring NaN.
 template <class T, class Write>
 OAKS_HOST_DEVICE Widest sweep_row(const MapPair<T>& maps, int y, const Write& write) {
   Widest maximum = Widest::all(-INFINITY);
@@ -42,8 +42,8 @@ OAKS_HOST_DEVICE Widest sweep_row(const MapPair<T>& maps, int y, const Write& wr
   return maximum;
 }
 
-// Prefetches a row of the mirrored map: hardware prefetchers follow the map's own rows, but not rows read
-// backwards and from pair to pair.
+// Prefetches a row of the mirrored map: hardware prefetchers do not predict the order in which mirrored maps
+// are read, with rows backwards and left and right keypoints exchanged.
 template <class T>
 OAKS_HOST_DEVICE void prefetch_row([[maybe_unused]] const T* row, [[maybe_unused]] int width) {
 #if defined(__GNUC__)
@@ -52,15 +52,15 @@ OAKS_HOST_DEVICE void prefetch_row([[maybe_unused]] const T* row, [[maybe_unused
 #endif
 }
 
-constexpr int kPrefetchBytes = 2048;
+constexpr int kPrefetchBytes = 2048;  // distance of the prefetched row from the row that is read
 
-// TopTwo per lane over a sequence of vectors, without a branch: where a maximum changes is unpredictable, and
-// a mispredicted branch stalls the loads. NaN is not allowed.
+// A TopTwo for each lane of a sequence of vectors, updated without branches, because the position of a new
+// maximum cannot be predicted. NaN is not allowed.
 struct LaneTopTwo {
   Widest first = Widest::all(-INFINITY), second = first;
   Indices first_index = Indices{} - 1, second_index = first_index;
 
-  // Each lane's indices must be ascending: a later one never wins a tie.
+  // Indices must ascend in each lane: a later cell never wins a tie.
   OAKS_HOST_DEVICE void offer(Widest value, Indices index) {
     const auto before_first = value.v > first.v, before_second = value.v > second.v;
     second.v = before_first ? first.v : (before_second ? value.v : second.v);
@@ -69,7 +69,7 @@ struct LaneTopTwo {
     first_index = before_first ? index : first_index;
   }
 
-  // The two best over all lanes. The index of the first is excluded in every lane.
+  // The two highest cells over all lanes. The second is the highest of the remaining cells, in any lane.
   OAKS_HOST_DEVICE TopTwo of_all_lanes() const {
     TopTwo top;
     top.first = first_of(first, first_index);
@@ -90,8 +90,9 @@ struct LaneTopTwo {
   }
 };
 
-// The rows of the average with the two largest maxima. Every vector is also passed to write(vector, row,
-// column). next_mirrored: the mirrored map that is read next; only prefetched.
+// The two rows of the average with the largest maxima: TopTwo with a row's maximum as value and y as index.
+// Every vector of the average is also passed to write(vector, y, x). next_mirrored: the mirrored map that is
+// read after this one; its first rows are prefetched.
 template <class T, class Write>
 OAKS_HOST_DEVICE TopTwo top_two_rows(const MapPair<T>& maps, const T* next_mirrored, const Write& write) {
   const int ahead = kPrefetchBytes / (maps.width * int(sizeof(T)));
@@ -116,12 +117,12 @@ OAKS_HOST_DEVICE Indices lane_numbers() {
   return lanes;
 }
 
-// -infinity, which never wins, in the lanes that are not finite.
+// The value with NaN and +infinity replaced by -infinity, which is never a peak.
 OAKS_HOST_DEVICE Widest finite_or_lowest(Widest value) {
   return {value.v < INFINITY ? value.v : Widest::all(-INFINITY).v};
 }
 
-// Offers the cells of row y that are finite.
+// Offers the finite cells of row y to `top`.
 template <class T>
 OAKS_HOST_DEVICE void offer_row(const MapPair<T>& maps, int y, LaneTopTwo& top) {
   const Indices lanes = lane_numbers();
@@ -130,8 +131,8 @@ OAKS_HOST_DEVICE void offer_row(const MapPair<T>& maps, int y, LaneTopTwo& top) 
   });
 }
 
-// The two highest cells lie in the two rows with the highest maxima, unless an +infinity, which cannot be a
-// peak, hides the order of the rows.
+// The two highest finite cells. They are in the two rows with the largest maxima, unless a maximum is
+// +infinity: then all rows are searched, because +infinity cannot be a peak.
 template <class T>
 TopTwo top_two_cells(const MapPair<T>& maps, TopTwo rows) {
   LaneTopTwo top;
@@ -146,7 +147,7 @@ TopTwo top_two_cells(const MapPair<T>& maps, TopTwo rows) {
 }
 
 template <class T>
-Offset offset_beside(const DecodeArguments& a, const MapPair<T>& maps, TopTwo top) {
+Offset refinement_offset(const DecodeArguments& a, const MapPair<T>& maps, TopTwo top) {
   switch (a.refine) {
     case Refine::second_peak:
       return second_peak_offset(top.first.index, top.second.index, a.width);
@@ -167,13 +168,13 @@ Offset offset_beside(const DecodeArguments& a, const MapPair<T>& maps, TopTwo to
   return {0.0f, 0.0f};
 }
 
-// index = person * keypoints + keypoint.
+// index: person * keypoints + keypoint.
 template <class T, class Arguments>
 OAKS_HOST_DEVICE MapPair<T> map_pair_at(const Arguments& a, int64_t index) {
   return map_pair<T>(a, index / a.keypoints, int(index % a.keypoints));
 }
 
-// The mirrored map that is read after that of `index`, or again that of the last.
+// The mirrored map that is read after that of `index`; that of `index` itself if it is the last.
 template <class T, class Arguments>
 OAKS_HOST_DEVICE const T* next_mirrored(const Arguments& a, int64_t index) {
   return map_pair_at<T>(a, index + 1 < a.count * a.keypoints ? index + 1 : index).mirrored;
@@ -185,8 +186,8 @@ void decode_typed_map(const DecodeArguments& a, int64_t index) {
   const T* next = next_mirrored<T>(a, index);
   T* averaged = a.averaged ? static_cast<T*>(a.averaged) + index * (a.height * a.width) : nullptr;
 
-  // Averages are written in the same pass, except half averages in place: rows are averaged again below, and
-  // that must not start from rounded averages.
+  // Averages are written while the rows are searched, except half averages in place: top_two_cells averages
+  // rows again, and must not read rounded averages.
   const bool in_place = averaged == maps.map;
   const bool rounds = sizeof(T) < sizeof(float);
   TopTwo rows;
@@ -202,7 +203,7 @@ void decode_typed_map(const DecodeArguments& a, int64_t index) {
   }
 
   const TopTwo top = top_two_cells(maps, rows);
-  const Offset offset = top.first.index < 0 ? Offset{0.0f, 0.0f} : offset_beside(a, maps, top);
+  const Offset offset = top.first.index < 0 ? Offset{0.0f, 0.0f} : refinement_offset(a, maps, top);
   const int64_t person = index / a.keypoints;
   write_point(a, top.first, offset, a.transforms ? a.transforms + 6 * person : nullptr, a.points + 2 * index,
               a.heat + index);

@@ -8,7 +8,8 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// The highest bin of the average. By value, so that the loops contain no test for `mirrored` or `along_x`.
+// The highest bin of the average. `bins` is passed by value, so that the compiler hoists the tests of
+// `mirrored` and `along_x` out of the loops.
 template <class T>
 Cell first_bin(AxisBins<T> bins) {
   LaneTopTwo top;

@@ -1,4 +1,4 @@
-// The instruction sets that the hot loops are compiled for, and the one in use.
+// The instruction sets that the hot loops are compiled for, and which of them is used.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@
 
 namespace oaks::cpu {
 
-// Working memory of one thread, kept during a call. Not inline: see the top of kernels.cpp.
+// Working memory of one thread during a call. Its functions are not inline: see the top of kernels.cpp.
 class Scratch {
  public:
   float* floats(size_t count);
@@ -39,7 +39,7 @@ struct Kernels {
 
 const Kernels& kernels();
 
-// The instruction sets that this processor can run, best last; "baseline" is always among them.
+// The instruction sets that this processor supports, the fastest last; the first is always "baseline".
 std::vector<std::string> instruction_sets();
 std::string instruction_set();
 // Throws std::invalid_argument for a name that is not among instruction_sets().

@@ -9,11 +9,11 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-constexpr int kVectors = 2;  // vectors of rows that go through a tree together
+constexpr int kVectors = 2;  // vectors of rows that are evaluated together
 constexpr int kRowsTogether = kVectors * Widest::lanes;
 
-// The leaves of a tree that each of kRowsTogether rows can still reach. columns: (feature_count,
-// kRowsTogether).
+// Bit masks of the leaves of a tree that are possible for each of kRowsTogether rows. columns: features as
+// (feature_count, kRowsTogether).
 OAKS_HOST_DEVICE void reach_leaves(const ForestArguments& a, int tree, const float* columns,
                                    uint32_t* reachable) {
   Indices leaves[kVectors];
@@ -36,7 +36,7 @@ OAKS_HOST_DEVICE void reach_leaves(const ForestArguments& a, int tree, const flo
   memcpy(reachable, leaves, sizeof leaves);
 }
 
-// Rows first to last - 1, at most kRowsTogether of them.
+// Values of the rows first to last - 1, at most kRowsTogether of them.
 OAKS_HOST_DEVICE void sum_rows(const ForestArguments& a, int64_t first, int64_t last, float* columns) {
   for (int r = 0; r < kRowsTogether; ++r) {
     const float* row = a.features + (first + r < last ? first + r : last - 1) * a.feature_count;

@@ -1,5 +1,5 @@
 // The hot loops, compiled once per instruction set (cmake/cpu.cmake). They use no templates of the standard
-// library: the linker keeps one copy of each, which could contain instructions that this machine lacks.
+// library: the linker keeps only one copy of each, which may use instructions that the processor lacks.
 #include "cpu/crop_kernel.h"
 #include "cpu/decode_kernel.h"
 #include "cpu/decode_simcc_kernel.h"

@@ -7,7 +7,7 @@
 namespace oaks::cpu {
 
 void map_features(const FeatureArguments& arguments, int threads) {
-  // A few numbers per person are not worth waking a thread for; maps are.
+  // Without maps, a few people are too little work for several threads.
   const int used = arguments.heatmaps || arguments.count >= 64 ? threads : 1;
   std::vector<Scratch> scratch(static_cast<size_t>(used));
   const Kernels& compiled = kernels();

@@ -11,8 +11,8 @@ namespace oaks::cpu {
 inline namespace OAKS_ISA {
 namespace {
 
-// One averaged map with a border around it, so that every cell has eight neighbours and every row is a whole
-// number of vectors. The border is lower than any cell.
+// One averaged map with a border, so that every cell has eight neighbors and every row can be read in whole
+// vectors. Border cells are lower than any cell of the map.
 struct BorderedMap {
   float* cells;  // (height + 2) * stride
   int height, width;
@@ -36,12 +36,12 @@ OAKS_HOST_DEVICE float sum_of_lanes(Widest vector) {
   return sum;
 }
 
-// The largest of each cell and its two neighbours in the row.
+// For each lane, the largest of the cell and its two neighbors in the row.
 OAKS_HOST_DEVICE Widest largest_of_three(const float* cell) {
   return larger(larger(Widest::load(cell - 1), Widest::load(cell)), Widest::load(cell + 1));
 }
 
-// Sums over a map with a peak of at least kLeastHeat, and its two highest local peaks.
+// Sums over a map, and its two highest local peaks. The map's peak must be at least kMinHeat.
 struct MapWalk {
   MapSums sums;
   TopTwo peaks;
@@ -52,7 +52,7 @@ OAKS_HOST_DEVICE MapWalk walk_map(const BorderedMap& map, Cell peak) {
   const Widest per_heat = Widest::all(1.0f / peak.value), half = Widest::all(0.5f * peak.value);
   const Widest counted = Widest::all(kPeakPart * peak.value);
   Widest mass = zero, sum_x = zero, sum_y = zero, squared_distance = zero, squares = zero;
-  Widest half_cells = zero, peak_cells = zero, nothing = zero;
+  Widest half_cells = zero, peak_cells = zero, nan_flag = zero;
   LaneTopTwo peaks;
   const Indices lanes = lane_numbers();
   float columns[Widest::lanes];
@@ -63,7 +63,7 @@ OAKS_HOST_DEVICE MapWalk walk_map(const BorderedMap& map, Cell peak) {
     const Widest dy = Widest::all(float(y - peak.index / map.width));
     for (int x = 0; x < map.width; x += Widest::lanes) {
       const Widest value = Widest::load(row + x), dx = from_peak + Widest::all(float(x));
-      nothing = nothing + Widest{value.v - value.v};
+      nan_flag = nan_flag + Widest{value.v - value.v};
       const Widest part = larger(value, zero) * per_heat, part_x = part * dx, part_y = part * dy;
       mass = mass + part;
       sum_x = sum_x + part_x;
@@ -81,17 +81,17 @@ OAKS_HOST_DEVICE MapWalk walk_map(const BorderedMap& map, Cell peak) {
     }
   }
   return {{sum_of_lanes(mass), sum_of_lanes(sum_x), sum_of_lanes(sum_y), sum_of_lanes(squared_distance),
-           sum_of_lanes(squares), sum_of_lanes(half_cells), sum_of_lanes(peak_cells), sum_of_lanes(nothing)},
+           sum_of_lanes(squares), sum_of_lanes(half_cells), sum_of_lanes(peak_cells), sum_of_lanes(nan_flag)},
           peaks.of_all_lanes()};
 }
 
-// What is kept of a person until all of its maps have been read.
+// Working memory for one person.
 struct PersonScratch {
-  float* bordered;
-  float* mirrored_back;
-  float* heat;
-  float* sorted;
-  int* peaks;
+  float* bordered;       // a BorderedMap
+  float* mirrored_back;  // (height, width)
+  float* heat;           // (keypoints)
+  float* sorted;         // (keypoints), the heats in ascending order
+  int* peaks;            // (keypoints), flat indices
 
   PersonScratch(const FeatureArguments& a, Scratch& scratch) {
     const int64_t border = a.heatmaps ? BorderedMap::size(a.height, a.width) : 0;
@@ -121,10 +121,10 @@ void write_flip_features_of(const MapPair<T>& maps, Cell peak, float* mirrored_b
   write_flip_features(own, back, maps.own(y, x), maps.back(y, x), width, out);
 }
 
-// Writes the features of one keypoint's map, and its peak and heat into the scratch. Returns whether the
-// whole map is finite.
+// Writes the features of one keypoint's map, and its peak and heat into `scratch`. Returns whether all values
+// of the averaged map are finite.
 template <class T>
-bool look_at_map(const FeatureArguments& a, int64_t person, int k, const PersonScratch& scratch, float* out) {
+bool analyze_map(const FeatureArguments& a, int64_t person, int k, const PersonScratch& scratch, float* out) {
   const BorderedMap bordered{scratch.bordered, a.height, a.width};
   const MapPair<T> maps = map_pair<T>(a, person, k);
   const TopTwo rows = top_two_rows(maps, next_mirrored<T>(a, person * a.keypoints + k),
@@ -134,9 +134,9 @@ bool look_at_map(const FeatureArguments& a, int64_t person, int k, const PersonS
   scratch.peaks[k] = peak.index;
   scratch.heat[k] = peak.value;
   const MapWalk walk = walk_map(bordered, peak);
-  if (!is_finite(walk.sums.nothing)) return false;
-  // The maximum of an empty map is not a local peak.
-  const bool empty = !(peak.value >= kLeastHeat);
+  if (!is_finite(walk.sums.nan_flag)) return false;
+  // An empty map may have no local peak; its peak is used instead.
+  const bool empty = !(peak.value >= kMinHeat);
   const PeakWindow window =
       empty ? PeakWindow{} : peak_window(bordered, peak.index, a.height, a.width, 1.0f / peak.value);
   const TopTwo peaks = empty ? TopTwo{peak, {}} : walk.peaks;
@@ -146,11 +146,11 @@ bool look_at_map(const FeatureArguments& a, int64_t person, int k, const PersonS
 }
 
 template <class T>
-bool look_at_maps(const FeatureArguments& a, int64_t person, const PersonScratch& scratch, float* features) {
+bool analyze_maps(const FeatureArguments& a, int64_t person, const PersonScratch& scratch, float* features) {
   const int row = feature_count(a), first = first_map_feature(a.keypoints);
   BorderedMap{scratch.bordered, a.height, a.width}.clear();
   for (int k = 0; k < a.keypoints; ++k) {
-    if (!look_at_map<T>(a, person, k, scratch, features + int64_t(k) * row + first)) return false;
+    if (!analyze_map<T>(a, person, k, scratch, features + int64_t(k) * row + first)) return false;
   }
   const auto at = [&](int keypoint, int cell) {
     return map_pair<T>(a, person, keypoint)(cell / a.width, cell % a.width);
@@ -166,7 +166,7 @@ bool read_heat(const FeatureArguments& a, int64_t person, float* heat) {
   return true;
 }
 
-// Insertion sort: a person has few keypoints.
+// Insertion sort, which is fast for the few keypoints of a person.
 void sort(const float* values, int count, float* sorted) {
   for (int k = 0; k < count; ++k) {
     int place = k;
@@ -182,12 +182,12 @@ void person_features(const FeatureArguments& a, int64_t person, Scratch& memory)
   const float* points = a.points + person * a.keypoints * 2;
   const bool half = a.element == Element::float16;
   const bool finite = !a.heatmaps ? read_heat(a, person, scratch.heat)
-                      : half      ? look_at_maps<Half>(a, person, scratch, features)
-                                  : look_at_maps<float>(a, person, scratch, features);
+                      : half      ? analyze_maps<Half>(a, person, scratch, features)
+                                  : analyze_maps<float>(a, person, scratch, features);
   const PersonFrame frame = person_frame(a.boxes + 4 * person, a.frame_sizes + 2 * person);
-  float nothing = frame.nothing;
-  for (int k = 0; k < a.keypoints; ++k) nothing += nothing_of(points + 2 * k, scratch.heat[k]);
-  if (!finite || nothing != 0.0f) return mark_not_finite(features, a.keypoints * row);
+  float nan_flag = frame.nan_flag;
+  for (int k = 0; k < a.keypoints; ++k) nan_flag += zero_or_nan(points + 2 * k, scratch.heat[k]);
+  if (!finite || nan_flag != 0.0f) return mark_not_finite(features, a.keypoints * row);
   sort(scratch.heat, a.keypoints, scratch.sorted);
   const HeatFigures figures = heat_figures(scratch.sorted, a.keypoints);
   for (int k = 0; k < a.keypoints; ++k) {

@@ -9,7 +9,8 @@
 namespace oaks::cpu {
 namespace {
 
-// Marks what is suppressed among the candidates order[first] to order[last - 1] of one frame, best first.
+// Marks the suppressed ones among the candidates order[first] to order[last - 1], which are those of one
+// frame, best first.
 template <class Arguments>
 void suppress_in_frame(const Arguments& a, const std::vector<int64_t>& order, size_t first, size_t last,
                        std::vector<char>& suppressed) {

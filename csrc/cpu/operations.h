@@ -1,4 +1,4 @@
-// The operations on host memory. `threads`: the most threads to use; results are bit-identical for any
+// The operations on host memory. threads: the maximum number of threads; results are bit-identical for any
 // number.
 #pragma once
 

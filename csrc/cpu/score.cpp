@@ -4,7 +4,7 @@
 
 namespace oaks::cpu {
 
-// Single-threaded: a few numbers per person are not worth waking a thread for.
+// In one thread: a few numbers per person are too little work for several.
 void score(const ScoreArguments& a, int /*threads*/) {
   for (int64_t n = 0; n < a.count; ++n) {
     const int64_t row = n * a.keypoints;

@@ -1,4 +1,4 @@
-// Vectors of floats for the instruction set that the file is compiled for. Included by kernels.cpp alone.
+// Vectors of floats for the instruction set that the file is compiled for. Only kernels.cpp includes it.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 namespace oaks::cpu {
 inline namespace OAKS_ISA {
 
-// One float: for the end of a row, and for machines without the vectors below.
+// A vector of one float, for the end of a row and for processors without the vectors below.
 struct Vector1 {
   static constexpr int lanes = 1;
   float v;
@@ -110,8 +110,8 @@ struct Vector8 {
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   __m128i halves() const { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
   void store(Half* p) const { _mm_storeu_si128((__m128i*)p, halves()); }
-  // Stores that bypass the cache, for what is not read soon: memory is not read before it is written. In
-  // pieces of 16 bytes, the alignment of NumPy's arrays.
+  // Non-temporal stores, for results that are not read soon: they do not read memory into the cache before
+  // they write. 16 bytes each, because NumPy's arrays are aligned to 16 bytes.
   void stream(float* p) const {
     if (uintptr_t(p) % 16 != 0) return store(p);
     _mm_stream_ps(p, _mm256_castps256_ps128(v));
@@ -191,7 +191,7 @@ OAKS_HOST_DEVICE void sweep(int first, int last, const Body& body) {
   for (; column < last; ++column) body(Vector1{}, column);
 }
 
-// The widest vector, and narrower ones in its first lanes with -infinity in the others.
+// The widest vector. widened(v): v in its first lanes, and -infinity in the others.
 #if defined(__AVX512F__)
 using Widest = Vector16;
 OAKS_HOST_DEVICE Widest widened(Vector8 v) { return {_mm512_insertf32x8(_mm512_set1_ps(-INFINITY), v.v, 0)}; }

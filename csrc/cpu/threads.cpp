@@ -15,8 +15,8 @@
 namespace oaks::cpu {
 namespace {
 
-// Helpers sleep until a loop starts, and end with the process. One loop runs at a time: a caller that finds
-// the pool busy runs its loop alone, with the same results.
+// Helper threads sleep until a loop starts, and end with the process. The pool runs one loop at a time: a
+// caller that finds it busy runs its loop without helpers, with the same results.
 class Pool {
  public:
   void run(int64_t count, int helpers, const std::function<void(int64_t, int)>& body) {
@@ -43,7 +43,7 @@ class Pool {
     for (int64_t item; (item = next_.fetch_add(1)) < count;) body(item, worker);
   }
 
-  // Returns the number of helpers: the system may refuse threads, and fewer give the same results.
+  // Returns the number of helpers, which is lower than requested if the system refuses more threads.
   int start_helpers(int requested) {
     try {
       while (int(threads_.size()) < requested) {
@@ -80,7 +80,7 @@ class Pool {
   uint64_t loop_ = 0;
 };
 
-// Threads do not survive a fork: the child gets a pool of its own, and leaves the parent's alone.
+// Threads do not exist in a forked child, so the child gets a new pool and never destroys the parent's.
 Pool*& pool() {
   static Pool* instance = [] {
 #if !defined(_WIN32)

@@ -1,6 +1,6 @@
-// The primitives that kernels are written with: CUDA's own names, and two for shared memory. A kernel may use
-// nothing else of CUDA, because the tests compile the same files for the host, where emulator/block.h
-// implements these names and checks the threads of a block for conflicting accesses:
+// The primitives that kernels may use: these names of CUDA, and two macros for shared memory. The tests
+// compile the same kernels for the host, where emulator/block.h implements the primitives and reports
+// conflicting accesses of a block's threads. The names of CUDA are:
 //   threadIdx blockIdx blockDim gridDim (x only), __syncthreads, __shfl_xor_sync, __shfl_sync, __ballot_sync,
 //   __popc, __byte_perm, __funnelshift_r, __dp2a_lo, __dp2a_hi; and from 8.0 on
 //   __reduce_max_sync, __reduce_min_sync.
@@ -10,9 +10,9 @@
 
 #include <cuda_runtime.h>
 
-// name[0] to name[count - 1] in shared memory; read and assign whole elements.
+// An array of `count` elements in shared memory. Kernels must read and assign whole elements.
 #define OAKS_SHARED(Type, name, count) __shared__ Type name[count]
-// The dynamic shared memory, whose size the launch sets, on a 16-byte boundary.
+// The dynamic shared memory, aligned to 16 bytes; the launch sets its size.
 #define OAKS_DYNAMIC_SHARED(Type, name)          \
   extern __shared__ uint4 oaks_dynamic_shared[]; \
   Type* const name = reinterpret_cast<Type*>(oaks_dynamic_shared)

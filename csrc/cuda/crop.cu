@@ -1,6 +1,6 @@
-// Two launches: one thread per box computes its window; then one block writes a band of rows of a box's crop
-// and of the mirrored crop. A thread keeps its columns, so that their positions in the frame are computed
-// once.
+// Two launches. In the first, one thread per box computes the box's window. In the second, each block writes
+// a band of rows of one crop and of its mirrored crop; a thread processes the same columns in all rows, so
+// that their positions in the frame are computed once.
 #include <type_traits>
 
 #include "core/crop.h"
@@ -10,31 +10,31 @@ namespace oaks::cuda {
 namespace {
 
 constexpr int kWindowThreads = 128;
-constexpr int kMostThreads = 256;
+constexpr int kMaxThreads = 256;
 constexpr int kFramesPerLaunch = 64;
-constexpr int kBlocksPerMultiprocessor = 4;  // resident together; fewer, longer bands save work
-constexpr int kLongestBand = 32;
-constexpr int kMostRows = 2 * kLongestBand;  // a band is a whole number of rounds of the threads' rows
+constexpr int kBlocksPerMultiprocessor = 4;  // that are resident together; more blocks would repeat work
+constexpr int kMaxBandRows = 32;
+constexpr int kMaxRows = 2 * kMaxBandRows;  // of a band after rounding up to whole passes of the block
 
-// The frames of one launch, passed by value, so that the table needs no device memory.
+// The frames of one launch, passed by value, so that they need no device memory.
 struct FrameTable {
   FrameView frames[kFramesPerLaunch];
-  int part;  // it holds frames from part * kFramesPerLaunch on
+  int part;  // the first is frame part * kFramesPerLaunch
 };
 
 // How a launch divides crops among blocks and threads.
 struct Tiling {
-  int columns;  // threads side by side
-  int rows;     // threads above one another
+  int columns;  // threads of a block along x
+  int rows;     // threads of a block along y
   int bands;    // per crop
   int band;     // rows per band
-  // Bytes from a pixel to the frame's next channel, to the thread's next row, and from a crop to the mirrored
-  // one.
+  // Bytes in the output: from a value to that of the frame's next channel, from a value to that of the
+  // thread's next row, and from a crop to its mirrored crop.
   int64_t next_plane, next_row, mirrored;
 };
 
-// For half crops, rows are blended in integers: weights are multiples of 2^-15, and the sum of two weighted
-// bytes stays below 2^23, up to which a float holds every integer.
+// For half crops, rows are blended in integers: weights are multiples of 2^-15, so that the weighted sum of
+// two bytes is an integer below 2^23, which a float holds exactly.
 constexpr float kWeightUnit = 1.0f / 32768.0f;
 constexpr uint32_t kTwoTo23 = 0x4b000000u;  // bits of the float 2^23
 
@@ -42,8 +42,8 @@ constexpr uint32_t kTwoTo23 = 0x4b000000u;  // bits of the float 2^23
 struct CropRow {
   const uint8_t *low, *high;  // the two rows of the frame that are blended
   float low_weight, high_weight;
-  // Both weights in units of 2^-15, the low row's in the low half. 0: one of the rows is the frame's first or
-  // last, or has weight 0.
+  // Both weights in units of 2^-15, the low row's in the low 16 bits. 0 if one of the rows is the
+  // frame's first or last, or the position is outside the frame: then blend_near_border reads the pixels.
   uint32_t weights;
 };
 
@@ -72,12 +72,12 @@ struct Values {
   float channel[3];
 };
 
-// The lowest bits of a float from 2^23 to 2^24 are an integer.
+// A byte of `pixel` as a float: the mantissa of a float from 2^23 to 2^24 is an integer.
 __device__ float level(uint32_t pixel, unsigned byte) {
   return float_from_bits(__byte_perm(pixel, kTwoTo23, 0x7440u + byte)) - 8388608.0f;
 }
 
-// From the pixels of both rows, bytes 0 to 2 of each, in single precision.
+// Blends four pixels, in bytes 0 to 2 of each argument, in single precision.
 __device__ Values blend_pixels(uint32_t low_left, uint32_t low_right, uint32_t high_left, uint32_t high_right,
                                float left_weight, float right_weight, const CropRow& y,
                                const Normalization& normal) {
@@ -95,7 +95,8 @@ __device__ uint32_t read_bytes(const uint8_t* pixel) {
   return uint32_t(pixel[0]) | uint32_t(pixel[1]) << 8 | uint32_t(pixel[2]) << 16;
 }
 
-// Any row and column. Pixels of weight 0 are not read: the frame may be missing.
+// Blends a pixel at any position. Nothing is read if all weights along an axis are 0: the frame may be
+// missing.
 __device__ Values blend_near_border(const Tap& x, const CropRow& y, const Normalization& normal) {
   uint32_t low_left = 0, low_right = 0, high_left = 0, high_right = 0;
   const bool column_counts = x.low_weight != 0.0f || x.high_weight != 0.0f;
@@ -106,13 +107,13 @@ __device__ Values blend_near_border(const Tap& x, const CropRow& y, const Normal
   return blend_pixels(low_left, low_right, high_left, high_right, x.low_weight, x.high_weight, y, normal);
 }
 
-// A pixel and its right neighbour: bytes 0 to 3 of the six in `first`, 4 and 5 in `second`.
+// The six bytes of a pixel and its right neighbor: 0 to 3 in `first`, 4 and 5 in `second`.
 struct PixelPair {
   uint32_t first, second;
 };
 
-// Read as whole words: up to 3 bytes before and 6 bytes after are read too, which belong to neighbouring rows
-// unless the row is the first or the last.
+// Reads whole words, including up to 3 bytes before and 6 bytes after the pixels. These may belong to
+// adjacent rows, so it must not be called for the frame's first and last rows.
 __device__ PixelPair read_words(const uint8_t* pixel) {
   const auto address = reinterpret_cast<uintptr_t>(pixel);
   const uint32_t* const word = reinterpret_cast<const uint32_t*>(address & ~uintptr_t(3));
@@ -121,8 +122,8 @@ __device__ PixelPair read_words(const uint8_t* pixel) {
   return {__funnelshift_r(first, second, skipped), __funnelshift_r(second, third, skipped)};
 }
 
-// What a thread keeps of a column whose pixels and right neighbours lie in the frame, to blend all rows
-// except the frame's first and last; one struct per element type.
+// A column of the crop whose two frame columns are in the frame: what a thread computes once, to blend any
+// rows but the frame's first and last. One specialization per element type of the crop.
 template <class T>
 struct Column;
 
@@ -142,7 +143,7 @@ struct Column<float> {
   }
 };
 
-// Rows first, in integers; then columns, whose weights include the normalization.
+// Blends along y in integers, then along x with weights that include the normalization.
 template <>
 struct Column<Half> {
   int64_t offset;
@@ -154,14 +155,14 @@ struct Column<Half> {
     for (int c = 0; c < 3; ++c) {
       left[c] = normal.scale[c] * kWeightUnit * x.low_weight;
       right[c] = normal.scale[c] * kWeightUnit * x.high_weight;
-      // The integers arrive with 2^23 added.
+      // The blended integers have 2^23 added.
       bias[c] = fused(-8388608.0f, left[c], fused(-8388608.0f, right[c], normal.bias[c]));
     }
   }
 
   __device__ Values blend_rows(const CropRow& y, const Normalization&) const {
     const PixelPair low = read_words(y.low + offset), high = read_words(y.high + offset);
-    // Bytes of the low and the high row side by side: 0 and 1, 2 and 3, 4 and 5 of the six.
+    // Bytes 0 and 1, 2 and 3, 4 and 5 of the six, each of the low row next to that of the high row.
     const uint32_t bytes[3] = {__byte_perm(low.first, high.first, 0x5140),
                                __byte_perm(low.first, high.first, 0x7362),
                                __byte_perm(low.second, high.second, 0x5140)};
@@ -179,7 +180,7 @@ struct Column<Half> {
   }
 };
 
-// Neighbouring values of a plane packed for one store, and the same in reverse order.
+// Adjacent values of a plane, written with one store, in order or in reverse order.
 template <class T, int width>
 struct Packed {
   Vector<T, width> values;
@@ -210,18 +211,18 @@ struct Packed<Half, 2> {
   }
 };
 
-// Writes the three channels of neighbouring pixels, one plane after another, and the same in reverse order
-// where a mirrored crop is written.
+// Writes the three channels of adjacent pixels to their planes, and in reverse order to those of the mirrored
+// crop if there is one.
 template <class T, int width>
 __device__ void write_channels(const Values (&values)[width], unsigned char* to, unsigned char* mirrored_to,
                                int64_t next_plane, bool mirrored) {
   Packed<T, width> packed[3];
 #pragma unroll
   for (int c = 0; c < 3; ++c) {
-    float neighbours[width];
+    float neighbors[width];
 #pragma unroll
-    for (int i = 0; i < width; ++i) neighbours[i] = values[i].channel[c];
-    packed[c] = Packed<T, width>(neighbours);
+    for (int i = 0; i < width; ++i) neighbors[i] = values[i].channel[c];
+    packed[c] = Packed<T, width>(neighbors);
     packed[c].write(to + c * next_plane);
   }
   if (!mirrored) return;
@@ -235,7 +236,7 @@ __device__ void write_columns(const CropArguments& a, int frame_width, CropAxis 
                               SharedArray<CropRow> rows, int first_row, int row_count, const Tiling& tiling) {
   const Normalization normal(a);
   Column<T> columns[width];
-  bool side_by_side = true;  // every pixel and its right neighbour lie in the frame
+  bool side_by_side = true;  // both frame columns of every crop column are in the frame
 #pragma unroll
   for (int i = 0; i < width; ++i) {
     const Tap x = tap(axis, column + i, frame_width);
@@ -263,7 +264,8 @@ __device__ void write_columns(const CropArguments& a, int frame_width, CropAxis 
   }
 }
 
-// In double precision, once per box: the transform describes the window.
+// Writes the transform of each box, from which crop_boxes reads the window: double precision is slow on many
+// devices, so this is done only once per box.
 __global__ void __launch_bounds__(kWindowThreads) find_windows(const __grid_constant__ CropArguments a) {
   const int64_t box = int64_t(blockIdx.x) * kWindowThreads + threadIdx.x;
   if (box >= a.count) return;
@@ -271,16 +273,15 @@ __global__ void __launch_bounds__(kWindowThreads) find_windows(const __grid_cons
 }
 
 template <class T, int width>
-__global__ void __launch_bounds__(kMostThreads, kBlocksPerMultiprocessor)
+__global__ void __launch_bounds__(kMaxThreads, kBlocksPerMultiprocessor)
     crop_boxes(const __grid_constant__ CropArguments a, const __grid_constant__ FrameTable table,
                const Tiling tiling) {
-  OAKS_SHARED(CropRow, rows, kMostRows);
+  OAKS_SHARED(CropRow, rows, kMaxRows);
   const int64_t box = blockIdx.x / unsigned(tiling.bands);
   const int band = int(blockIdx.x % unsigned(tiling.bands));
   const int which = a.frame_index ? a.frame_index[box] : 0;
   const bool known = which >= 0 && which < a.frame_count;
-  if ((known ? which / kFramesPerLaunch : 0) != table.part)
-    return;  // the whole block belongs to another launch
+  if ((known ? which / kFramesPerLaunch : 0) != table.part) return;  // another launch has this block's frame
   const FrameView frame = known ? table.frames[which % kFramesPerLaunch] : FrameView{nullptr, 0, 0, 0};
   const int first_row = band * tiling.band;
   const int row_count = tiling.band < a.height - first_row ? tiling.band : a.height - first_row;
@@ -301,13 +302,13 @@ __global__ void __launch_bounds__(kMostThreads, kBlocksPerMultiprocessor)
 Tiling tile(const CropArguments& a, int width, int element_bytes) {
   Tiling tiling;
   const int groups = a.width / width;
-  tiling.columns = groups < kMostThreads ? groups : kMostThreads;
-  tiling.rows = kMostThreads / tiling.columns;
-  if (tiling.rows > kLongestBand) tiling.rows = kLongestBand;
+  tiling.columns = groups < kMaxThreads ? groups : kMaxThreads;
+  tiling.rows = kMaxThreads / tiling.columns;
+  if (tiling.rows > kMaxBandRows) tiling.rows = kMaxBandRows;
   if (tiling.rows > a.height) tiling.rows = a.height;
   const int64_t enough_blocks = int64_t(kBlocksPerMultiprocessor) * multiprocessors();
   const int64_t rows = divided_up<int64_t>(a.count * a.height, enough_blocks);
-  const int longest = int(rows < kLongestBand ? rows : kLongestBand);
+  const int longest = int(rows < kMaxBandRows ? rows : kMaxBandRows);
   tiling.band = divided_up(longest, tiling.rows) * tiling.rows;
   tiling.bands = divided_up(a.height, tiling.band);
   const int64_t plane = int64_t(a.height) * a.width * element_bytes;
@@ -332,12 +333,13 @@ void start(const CropArguments& a, Stream stream) {
   }
 }
 
-// Two pixels at a time where rows and addresses allow it; more would spread a warp's reads over more of the
-// frame.
+// Writes two pixels at a time where the width and the alignment allow it. With more, the reads of a warp
+// would be spread over more of the frame.
 template <class T>
 void start_widest(const CropArguments& a, Stream stream) {
   constexpr int kWidest = 2;
-  if (a.width % kWidest == 0 && lies_on(a.pixels, kWidest * sizeof(T))) return start<T, kWidest>(a, stream);
+  if (a.width % kWidest == 0 && is_aligned(a.pixels, kWidest * sizeof(T)))
+    return start<T, kWidest>(a, stream);
   start<T, 1>(a, stream);
 }
 

@@ -1,5 +1,5 @@
-// One block per map. Each thread keeps its two best vectors, the block reduces them to the two best of all,
-// and only then the best cells within those two vectors are found.
+// One block per map. Each thread keeps the two vectors with the largest maxima, the block reduces these to
+// two, and the two highest cells are searched in these two vectors only.
 #include "core/decode.h"
 #include "cuda/launch.h"
 #include "cuda/maps.h"
@@ -8,10 +8,10 @@
 namespace oaks::cuda {
 namespace {
 
-constexpr int kMostThreads = 256;
+constexpr int kMaxThreads = 256;
 constexpr int kInFlight = 4;  // vectors that a thread loads before it uses the first
 
-// `lanes` neighbouring values, read with one load.
+// `lanes` adjacent values, read with one load.
 template <class T, int lanes>
 struct Packed {
   Vector<T, lanes> values;
@@ -50,7 +50,7 @@ struct Packed<Half, 1> {
   __device__ void pack(const float (&from)[1]) { value = to_half(from[0]); }
 };
 
-// The maps as vectors.
+// A MapPair, read in vectors.
 template <class T, int lanes>
 struct MapVectors {
   using Values = Packed<T, lanes>;
@@ -75,7 +75,8 @@ struct MapVectors {
         averaged[lane] = flip_average(averaged[lane], backwards[lanes - 1 - lane]);
       return;
     }
-    // Shifted by one column: all values but one are in the vector, and that one is its neighbour.
+    // Shifted by one column: the values of all lanes but the first are in the vector; that of the first is
+    // beside it.
     const int row = i * lanes / maps.width * maps.width;
     const int first = row + mirrored_column(i * lanes - row, maps.width, true);
     averaged[0] = flip_average(averaged[0], to_float(maps.mirrored[first]));
@@ -85,8 +86,8 @@ struct MapVectors {
   }
 };
 
-// As TopTwo::offer, for a cell with a higher index than all before, which never wins a tie. A value of
-// -infinity changes nothing.
+// As TopTwo::offer, for a cell with a higher index than all offered before, which never wins a tie. A cell of
+// -infinity is ignored.
 __device__ void offer_later(TopTwo& top, Cell cell) {
   const bool is_first = cell.value > top.first.value, is_second = cell.value > top.second.value;
   top.second = is_first ? top.first : (is_second ? cell : top.second);
@@ -108,7 +109,7 @@ __device__ float largest_finite(const float (&values)[lanes]) {
   return largest;
 }
 
-// From the best two vectors to the best two cells. Called by a whole warp.
+// The two highest finite cells of the two vectors. Called by a whole warp.
 template <int lanes, class T>
 __device__ TopTwo top_two_cells(const TopTwo& vectors, const KeptMap<T>& averaged) {
   const int lane = int(threadIdx.x) % kWarp;
@@ -122,7 +123,7 @@ __device__ TopTwo top_two_cells(const TopTwo& vectors, const KeptMap<T>& average
   return top_two_of_warp(own);
 }
 
-// Each lane blurs one row, then every lane gathers the rows from top to bottom.
+// Each lane blurs one row; then every lane accumulates all rows from top to bottom.
 template <class T>
 __device__ Offset dark_offset_of_warp(const KeptMap<T>& averaged, int peak, int height, const Blur& blur) {
   const int width = averaged.maps.width;
@@ -143,7 +144,7 @@ __device__ Offset dark_offset_of_warp(const KeptMap<T>& averaged, int peak, int 
 }
 
 template <class T>
-__device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top, const KeptMap<T>& averaged) {
+__device__ Offset refinement_offset(const DecodeArguments& a, const TopTwo& top, const KeptMap<T>& averaged) {
   if (top.first.index < 0) return {0.0f, 0.0f};
   switch (a.refine) {
     case Refine::second_peak:
@@ -158,13 +159,14 @@ __device__ Offset offset_beside(const DecodeArguments& a, const TopTwo& top, con
   return {0.0f, 0.0f};
 }
 
-// Whether and when the average of a map is written.
+// Where the average of a map is written in the pass over the map.
 struct Destinations {
-  bool keep;   // to shared memory, in the pass over the map
-  bool write;  // to `averaged`, in the same pass
+  bool keep;   // to shared memory
+  bool write;  // to DecodeArguments::averaged
 };
 
-// Every vector of the map is read once. Returns the thread's two best vectors by their largest values.
+// Reads every vector of the map once. Returns the thread's two vectors with the largest finite values: their
+// maxima and indices.
 template <class T, int lanes>
 __device__ TopTwo pass_over_map(const MapVectors<T, lanes>& from, int vectors, T* averaged,
                                 SharedArray<float> kept, Destinations go) {
@@ -204,10 +206,10 @@ __device__ TopTwo pass_over_map(const MapVectors<T, lanes>& from, int vectors, T
 }
 
 template <class T, int lanes>
-__global__ void __launch_bounds__(kMostThreads, 4)
+__global__ void __launch_bounds__(kMaxThreads, 4)
     decode_maps(const __grid_constant__ DecodeArguments a, const Destinations go) {
   OAKS_DYNAMIC_SHARED(float, kept);
-  OAKS_SHARED(Cell, best, 2 * kMostThreads / kWarp);
+  OAKS_SHARED(Cell, best, 2 * kMaxThreads / kWarp);
   const int64_t index = blockIdx.x, person = blockIdx.x / unsigned(a.keypoints);
   const int keypoint = int(blockIdx.x % unsigned(a.keypoints));
   const int size = a.height * a.width;
@@ -219,14 +221,14 @@ __global__ void __launch_bounds__(kMostThreads, 4)
   if (threadIdx.x < kWarp) {
     const KeptMap<T> readable{maps, kept, go.keep};
     const TopTwo top = top_two_cells<lanes>(vectors, readable);
-    const Offset offset = offset_beside(a, top, readable);
+    const Offset offset = refinement_offset(a, top, readable);
     if (threadIdx.x == 0) {
       write_point(a, top.first, offset, a.transforms ? a.transforms + 6 * person : nullptr,
                   a.points + 2 * index, a.heat + index);
     }
   }
   if (averaged && !go.write) {
-    __syncthreads();  // the first warp has finished reading what is overwritten now
+    __syncthreads();  // the first warp reads the map until here
     for (int i = int(threadIdx.x); i < size; i += int(blockDim.x)) {
       store(averaged + i, maps(i / a.width, i % a.width));
     }
@@ -238,15 +240,16 @@ void start(const DecodeArguments& a, Stream stream) {
   const int size = a.height * a.width, vectors = size / lanes;
   const bool in_place = a.averaged == a.heatmaps && a.averaged;
   const int64_t kept_bytes = int64_t(size) * int64_t(sizeof(float));
-  // Kept in shared memory if the map is overwritten in place, or for dark, which reads too many cells to read
-  // them again.
+  // Averages are kept in shared memory if the map is averaged in place, because cells are read again after
+  // they are overwritten, and for dark, which reads many cells again.
   Destinations go;
   go.keep = (in_place || a.refine == Refine::dark) && kept_bytes <= largest_shared_bytes() - 1024;
-  // A map averaged in place that does not fit is written in a second pass, after its points are known.
+  // In place, a map that does not fit into shared memory is written in a second pass, after its point is
+  // known.
   go.write = a.averaged && (go.keep || !in_place);
-  // As few rounds of kInFlight vectors as the largest block needs, with no more threads than these rounds
-  // fill.
-  const int rounds = divided_up(vectors, kInFlight * kMostThreads);
+  // As few rounds of kInFlight vectors per thread as the largest block needs, and no more threads than these
+  // rounds occupy.
+  const int rounds = divided_up(vectors, kInFlight * kMaxThreads);
   const int threads = divided_up(divided_up(vectors, kInFlight * rounds), kWarp) * kWarp;
   launch<decode_maps<T, lanes>>("decode", {a.count * a.keypoints, threads, go.keep ? int(kept_bytes) : 0},
                                 stream, a, go);
@@ -257,8 +260,8 @@ template <class T>
 void start_widest(const DecodeArguments& a, Stream stream) {
   constexpr int kWidest = 16 / int(sizeof(T));
   const int together = a.mirrored ? a.width : a.height * a.width;
-  const bool allows = together % kWidest == 0 && lies_on(a.heatmaps, 16) && lies_on(a.mirrored, 16) &&
-                      lies_on(a.averaged, 16);
+  const bool allows = together % kWidest == 0 && is_aligned(a.heatmaps, 16) && is_aligned(a.mirrored, 16) &&
+                      is_aligned(a.averaged, 16);
   if (allows) return start<T, kWidest>(a, stream);
   start<T, 1>(a, stream);
 }

@@ -85,9 +85,9 @@ DeviceGuard::~DeviceGuard() {
 
 void wait_for(Stream stream, Stream other, const void* pointer) {
   const DeviceGuard guard(pointer);
-  cudaStreamCaptureStatus recording = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(handle(stream), &recording), "asking whether a stream is recorded");
-  if (recording != cudaStreamCaptureStatusNone) return;
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(handle(stream), &capture), "asking whether a stream is under capture");
+  if (capture != cudaStreamCaptureStatusNone) return;
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
   cudaError_t error = cudaEventRecord(event, handle(other));
@@ -117,7 +117,7 @@ int multiprocessors() {
 
 void begin_capture(Stream stream) {
   check(cudaStreamBeginCapture(handle(stream), cudaStreamCaptureModeThreadLocal),
-        "starting to record a graph");
+        "starting to capture a graph");
 }
 
 void abandon_capture(Stream stream) noexcept {
@@ -128,12 +128,12 @@ void abandon_capture(Stream stream) noexcept {
 }
 
 Graph::Graph(Stream stream) : executable_(nullptr), node_count_(0) {
-  cudaGraph_t recorded = nullptr;
-  check(cudaStreamEndCapture(handle(stream), &recorded), "ending the recording of a graph");
+  cudaGraph_t captured = nullptr;
+  check(cudaStreamEndCapture(handle(stream), &captured), "ending the capture of a graph");
   cudaGraphExec_t executable = nullptr;
-  cudaError_t error = cudaGraphGetNodes(recorded, nullptr, &node_count_);
-  if (error == cudaSuccess) error = cudaGraphInstantiate(&executable, recorded, 0);
-  cudaGraphDestroy(recorded);
+  cudaError_t error = cudaGraphGetNodes(captured, nullptr, &node_count_);
+  if (error == cudaSuccess) error = cudaGraphInstantiate(&executable, captured, 0);
+  cudaGraphDestroy(captured);
   check(error, "instantiating a graph");
   executable_ = executable;
 }

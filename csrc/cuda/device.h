@@ -1,5 +1,5 @@
-// Devices, and graphs recorded from a stream given by its handle, which PyCUDA does not offer.
-// Every function throws std::runtime_error with CUDA's error name and what was being done.
+// Devices, and capture of graphs on a stream given by its handle, which PyCUDA does not offer.
+// Errors are std::runtime_error with CUDA's error name and what was being done.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +9,10 @@
 
 namespace oaks::cuda {
 
-// 0 where there is no driver or no device; never throws for that.
+// The number of devices; 0 if there is no driver.
 int device_count();
 
-// CUDA versions as 1000 * major + 10 * minor. The driver's is 0 where there is none.
+// CUDA versions as 1000 * major + 10 * minor. The driver's is 0 if there is none.
 int driver_version();
 int runtime_version();
 
@@ -28,8 +28,8 @@ DeviceInfo device_info(int device);
 // access. Throws for memory that no device can access.
 int device_of(const void* pointer);
 
-// Makes a stream of the pointer's device wait for the work that another stream holds now. A stream that is
-// being recorded does not wait: a recording cannot depend on work outside it.
+// Makes a stream of the pointer's device wait for the work that another stream has been given so far. A
+// stream under capture does not wait: a graph cannot depend on work outside it.
 void wait_for(Stream stream, Stream other, const void* pointer);
 
 // Makes the device of a pointer current, and restores the previous one when it is destroyed.
@@ -44,22 +44,22 @@ class DeviceGuard {
   int before_;
 };
 
-// The most dynamic shared memory that a block may ask for on the current device.
+// The maximum bytes of dynamic shared memory of a block on the current device.
 int largest_shared_bytes();
 
-// How many multiprocessors the current device has.
+// The number of multiprocessors of the current device.
 int multiprocessors();
 
-// Records what is launched on `stream` from now on instead of running it. The mode is thread-local: other
-// threads may allocate and synchronize meanwhile. The default stream cannot be recorded.
+// Captures what is launched on `stream` from now on instead of running it. The capture mode is thread-local:
+// other threads may allocate and synchronize meanwhile. The default stream cannot be captured.
 void begin_capture(Stream stream);
-// Ends and discards a failed recording, so that the stream can be used again.
+// Ends and discards a failed capture, so that the stream can be used again.
 void abandon_capture(Stream stream) noexcept;
 
-// A recorded graph, ready to be launched any number of times.
+// A captured graph, which can be launched any number of times.
 class Graph {
  public:
-  // Ends the recording that begin_capture started.
+  // Ends the capture that begin_capture started.
   explicit Graph(Stream stream);
   ~Graph();
   Graph(const Graph&) = delete;

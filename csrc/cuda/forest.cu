@@ -1,5 +1,5 @@
-// One block per kRows rows: its threads share the trees, read each split once for all rows, and add their
-// sums in a fixed order.
+// One block per kRows rows. Each thread evaluates some of the trees, reading each split once for all rows;
+// the threads' sums are added in a fixed order.
 #include "core/forest.h"
 #include "cuda/launch.h"
 

@@ -1,4 +1,4 @@
-// Starting a kernel, and the arithmetic that launchers share.
+// Launches of kernels, and functions that the launching code shares.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ constexpr T divided_up(T amount, T by) {
   return (amount + by - 1) / by;
 }
 
-// Whether vectors of `bytes` can be read or written at this address; a null pointer counts as aligned.
-inline bool lies_on(const void* pointer, size_t bytes) {
+// Whether vectors of `bytes` bytes can be read and written at this address; a null pointer counts as aligned.
+inline bool is_aligned(const void* pointer, size_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
 }
 
@@ -44,8 +44,8 @@ void launch_function(const char* name, void (*kernel)(Parameters...), const Shap
                      const Arguments&... arguments) {
   check_shape(name, shape);
   const void* function = reinterpret_cast<const void*>(kernel);
-  constexpr int kWithoutAsking = 48 * 1024;
-  if (shape.shared_bytes > kWithoutAsking) {
+  constexpr int kDefaultSharedBytes = 48 * 1024;
+  if (shape.shared_bytes > kDefaultSharedBytes) {
     check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes),
           std::string("asking for ") + std::to_string(shape.shared_bytes) + " bytes of shared memory for " +
               name);

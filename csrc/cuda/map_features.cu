@@ -1,6 +1,7 @@
-// Two launches: one block per map finds its peaks and sums; then one block per person writes the features
-// that need all of the person's maps. In between, each keypoint's row of features holds its heat and the cell
-// of its peak, so that no memory is allocated and the calls can be recorded into a graph.
+// Two launches. In the first, one block per map writes the features of that map alone. In the second, one
+// block per person writes the features that need all of the person's maps. The first passes heat and peak to
+// the second in each keypoint's row of features, so that no memory is allocated and the call can be captured
+// in a graph.
 #include "core/map_features.h"
 #include "cuda/launch.h"
 #include "cuda/maps.h"
@@ -11,14 +12,14 @@ namespace {
 
 constexpr int kMapThreads = 128;
 constexpr int kMapWarps = kMapThreads / kWarp;
-constexpr int kMostPersonThreads = 256;
-constexpr int kNoPeak = -1;  // in place of a cell: the map has a value that is not finite
+constexpr int kMaxPersonThreads = 256;
+constexpr int kNoPeak = -1;  // instead of the peak's index: a value of the map is not finite
 constexpr int kSums = 8;     // fields of MapSums
 
-// The highest cells of the average, the map and the mirrored-back map, within one thread's share.
+// The highest cells of the average, the map and the mirrored-back map, among the cells of one thread.
 struct Highest {
   TopTwo average, own, back;
-  float nothing = 0.0f;  // NaN unless all values are finite
+  float nan_flag = 0.0f;  // NaN if any value is not finite
 };
 
 __device__ void offer_finite(TopTwo& top, float value, int index) {
@@ -32,7 +33,7 @@ __device__ Highest find_highest(const MapPair<T>& maps, int size, SharedArray<fl
     const int y = i / maps.width, x = i % maps.width;
     const float value = maps(y, x);
     if (keep) kept[i] = value;
-    highest.nothing += nothing_of(value);
+    highest.nan_flag += zero_or_nan(value);
     offer_finite(highest.average, value, i);
     if (maps.mirrored) {
       offer_finite(highest.own, maps.own(y, x), i);
@@ -42,7 +43,7 @@ __device__ Highest find_highest(const MapPair<T>& maps, int size, SharedArray<fl
   return highest;
 }
 
-// One thread's share of the sums and local peaks.
+// Sums and local peaks of the cells of one thread.
 template <class T>
 __device__ void walk_map(const KeptMap<T>& map, int size, Cell peak, MapSums& sums, TopTwo& peaks) {
   const int width = map.maps.width;
@@ -69,10 +70,10 @@ __device__ void walk_map(const KeptMap<T>& map, int size, Cell peak, MapSums& su
   }
 }
 
-// Returned to the first thread only. `by_warp` has kSums values for each warp.
+// The sums of all threads, returned to the first thread only. by_warp: (kMapWarps, kSums).
 __device__ MapSums sums_of_block(const MapSums& own, SharedArray<float> by_warp) {
   const float values[kSums] = {own.mass,    own.x,    own.y,     own.squared_distance,
-                               own.squares, own.half, own.peaks, own.nothing};
+                               own.squares, own.half, own.peaks, own.nan_flag};
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;
 #pragma unroll
   for (int i = 0; i < kSums; ++i) {
@@ -89,15 +90,15 @@ __device__ MapSums sums_of_block(const MapSums& own, SharedArray<float> by_warp)
   return {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7]};
 }
 
-// What the second launch reads.
-__device__ void hand_over(float* row, Cell peak, bool finite) {
+// Passes a keypoint's heat and peak to finish_features.
+__device__ void store_peak(float* row, Cell peak, bool finite) {
   row[kHeat] = peak.value;
   row[kJoint] = float_from_bits(uint32_t(finite ? peak.index : kNoPeak));
 }
 
 template <class T>
 __global__ void __launch_bounds__(kMapThreads)
-    look_at_maps(const __grid_constant__ FeatureArguments a, const bool keep) {
+    analyze_maps(const __grid_constant__ FeatureArguments a, const bool keep) {
   OAKS_DYNAMIC_SHARED(float, kept);
   OAKS_SHARED(Cell, best, 2 * kMapWarps);
   OAKS_SHARED(Cell, best_own, 2 * kMapWarps);
@@ -118,13 +119,13 @@ __global__ void __launch_bounds__(kMapThreads)
   __syncthreads();
   const Cell peak = peak_of_block[0];
   if (peak.index < 0) {
-    if (threadIdx.x == 0) hand_over(row, peak, false);
+    if (threadIdx.x == 0) store_peak(row, peak, false);
     return;
   }
   MapSums own_sums;
   TopTwo own_peaks;
-  own_sums.nothing = highest.nothing;
-  const bool empty = !(peak.value >= kLeastHeat);
+  own_sums.nan_flag = highest.nan_flag;
+  const bool empty = !(peak.value >= kMinHeat);
   if (!empty) walk_map(map, size, peak, own_sums, own_peaks);
   const MapSums sums = sums_of_block(own_sums, by_warp);
   TopTwo peaks = top_two_of_block(own_peaks, best_local);
@@ -135,8 +136,8 @@ __global__ void __launch_bounds__(kMapThreads)
     back = top_two_of_block(highest.back, best_back).first;
   }
   if (threadIdx.x != 0) return;
-  const bool finite = is_finite(sums.nothing);
-  hand_over(row, peak, finite);
+  const bool finite = is_finite(sums.nan_flag);
+  store_peak(row, peak, finite);
   if (!finite) return;
   const PeakWindow window =
       empty ? PeakWindow{} : peak_window(map, peak.index, a.height, a.width, 1.0f / peak.value);
@@ -146,19 +147,19 @@ __global__ void __launch_bounds__(kMapThreads)
   write_flip_features(own, back, maps.own(y, x), maps.back(y, x), a.width, out + kMapFeatures);
 }
 
-// Whether all of the person's values are finite; every thread computes it by itself.
+// Whether all of the person's values are finite. Every thread computes the same.
 __device__ bool all_finite(const FeatureArguments& a, const PersonFrame& frame, const float* points,
                            SharedArray<float> heat, SharedArray<int> peaks) {
-  float nothing = frame.nothing;
+  float nan_flag = frame.nan_flag;
   bool found = true;
   for (int k = 0; k < a.keypoints; ++k) {
-    nothing += nothing_of(points + 2 * k, heat[k]);
+    nan_flag += zero_or_nan(points + 2 * k, heat[k]);
     found = found && peaks[k] != kNoPeak;
   }
-  return found && nothing == 0.0f;
+  return found && nan_flag == 0.0f;
 }
 
-// Sorts the heats by rank, ties to the lower keypoint.
+// Sorts the heats in ascending order by counting; of equal heats the lower keypoint comes first.
 __device__ void sort_heat(int keypoints, SharedArray<float> heat, SharedArray<float> sorted) {
   for (int k = int(threadIdx.x); k < keypoints; k += int(blockDim.x)) {
     const float own = heat[k];
@@ -172,8 +173,8 @@ __device__ void sort_heat(int keypoints, SharedArray<float> heat, SharedArray<fl
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMostPersonThreads)
-    describe_people(const __grid_constant__ FeatureArguments a) {
+__global__ void __launch_bounds__(kMaxPersonThreads)
+    finish_features(const __grid_constant__ FeatureArguments a) {
   OAKS_SHARED(float, heat, kMaxKeypoints);
   OAKS_SHARED(float, sorted, kMaxKeypoints);
   OAKS_SHARED(int, peaks, kMaxKeypoints);
@@ -211,12 +212,12 @@ void start(const FeatureArguments& a, Stream stream) {
   if (a.heatmaps) {
     const int64_t bytes = int64_t(a.height) * a.width * int64_t(sizeof(float));
     const bool keep = bytes <= largest_shared_bytes() - 1024;
-    launch<look_at_maps<T>>("map_features's maps",
+    launch<analyze_maps<T>>("map_features's maps",
                             {a.count * a.keypoints, kMapThreads, keep ? int(bytes) : 0}, stream, a, keep);
   }
   const int threads = divided_up(a.keypoints, kWarp) * kWarp;
-  launch<describe_people<T>>(
-      "map_features", {a.count, threads < kMostPersonThreads ? threads : kMostPersonThreads}, stream, a);
+  launch<finish_features<T>>("map_features",
+                             {a.count, threads < kMaxPersonThreads ? threads : kMaxPersonThreads}, stream, a);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The averaged map of a keypoint within a kernel.
+// The averaged map of a keypoint in a kernel.
 #pragma once
 
 #include "core/decode.h"
@@ -6,7 +6,7 @@
 
 namespace oaks::cuda {
 
-// From shared memory if the pass over the map has kept it there, otherwise cells are averaged again.
+// Reads the averages from shared memory if they were kept there, otherwise averages each cell again.
 template <class T>
 struct KeptMap {
   MapPair<T> maps;
@@ -18,7 +18,7 @@ struct KeptMap {
     return maps(y, x);
   }
 
-  // Outside the map, lower than any cell.
+  // A cell, or -infinity outside the map.
   __device__ float or_lowest(int y, int x) const {
     return y >= 0 && y < maps.height && x >= 0 && x < maps.width ? (*this)(y, x) : -INFINITY;
   }

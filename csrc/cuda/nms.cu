@@ -1,7 +1,8 @@
-// Every launch uses the whole device. The first ranks the candidates by counting. Then, for each 32
-// candidates in order, best first, one launch decides which of them stay and marks those that they suppress.
-// The last moves the candidates that stay to the front. Until then `kept` itself holds the ranked candidates
-// and their marks, so that no memory is allocated and the call can be recorded into a graph.
+// The first launch ranks the candidates by counting. Then one launch for each 32 candidates, in order of
+// rank, decides which of them are kept ("stay"), and marks the worse candidates that these suppress. The last
+// launch moves the candidates that stay to the front. Until then `kept` holds the ranked candidates and their
+// marks, so that no memory is allocated and the call can be captured in a graph. All but the last launch use
+// the whole device.
 #include "core/nms.h"
 #include "cuda/launch.h"
 
@@ -12,7 +13,7 @@ constexpr int kRankThreads = 128;
 constexpr int kSuppressThreads = 256;
 constexpr int kGatherThreads = 256;
 constexpr int kBlocksPerMultiprocessor = 4;
-constexpr int64_t kSuppressed = int64_t(1) << 62;  // marks an entry of `kept`; no index is so large
+constexpr int64_t kSuppressed = int64_t(1) << 62;  // flag in an entry of `kept`, above all indices
 
 template <class Arguments>
 __global__ void __launch_bounds__(kRankThreads) rank_candidates(const __grid_constant__ Arguments a) {
@@ -24,22 +25,24 @@ __global__ void __launch_bounds__(kRankThreads) rank_candidates(const __grid_con
   a.kept[rank] = i;
 }
 
-// Bit mask of the 32 better candidates, one per lane, that suppress `worse`. Called by a whole warp.
+// Bit mask of the lanes whose candidate `better` suppresses `worse`; lanes without `counts` are left out.
+// Called by a whole warp.
 template <class Arguments>
 __device__ unsigned suppressors(const Arguments& a, bool counts, int64_t better, int64_t worse) {
   return __ballot_sync(kWholeWarp, counts && suppresses(a, better, worse));
 }
 
-// Bit mask of the 32 ranked candidates from `first` on that stay, returned to every thread. `own`: the lane's
-// candidate, or a mark. Another block may already have marked some; that changes nothing, as those would not
-// stay.
+// Bit mask of those of the 32 ranked candidates from `first` on that stay, returned to every thread. own: the
+// lane's candidate, perhaps with the flag. Another block of this launch may already have flagged some of the
+// 32; the result is the same, because these do not stay.
 template <class Arguments>
 __device__ unsigned staying_of(const Arguments& a, int first, int members, int64_t own,
                                SharedArray<unsigned> suppressors_of) {
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp, warps = int(blockDim.x) / kWarp;
   const unsigned standing = __ballot_sync(kWholeWarp, own < kSuppressed);
   for (int t = warp; t < members; t += warps) {
-    // Unlike `standing`, equal in every warp, even if another block marks candidates meanwhile.
+    // Computed without the flags, so that it is equal in every warp even if another block sets flags
+    // meanwhile.
     const unsigned before = suppressors(a, lane < t, own & ~kSuppressed, a.kept[first + t] & ~kSuppressed);
     if (lane == 0) suppressors_of[t] = before;
   }
@@ -104,10 +107,10 @@ void start(const char* ranking, const char* suppressing, const Arguments& a, Str
   launch<rank_candidates<Arguments>>(ranking, {divided_up<int64_t>(a.count, kRankThreads), kRankThreads},
                                      stream, a);
   const int count = int(a.count), warps = kSuppressThreads / kWarp;
-  const int most_blocks = kBlocksPerMultiprocessor * multiprocessors();
+  const int max_blocks = kBlocksPerMultiprocessor * multiprocessors();
   for (int first = 0; first < count; first += kWarp) {
     const int blocks = divided_up(count - first, warps);
-    const Shape shape{blocks < most_blocks ? blocks : most_blocks, kSuppressThreads};
+    const Shape shape{blocks < max_blocks ? blocks : max_blocks, kSuppressThreads};
     launch<suppress_worse<Arguments>>(suppressing, shape, stream, a, first);
   }
   const int threads = count < kGatherThreads ? divided_up(count, kWarp) * kWarp : kGatherThreads;

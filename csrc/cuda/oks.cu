@@ -1,5 +1,5 @@
-// One thread per pair of poses. Neighbouring threads share the pose of `a`; poses of `b` stay in the cache
-// for the following rows.
+// One thread per pair of poses. Adjacent threads share the pose of `a`; poses of `b` stay in the cache for
+// the next rows of the result.
 #include "core/oks.h"
 #include "cuda/launch.h"
 

@@ -1,6 +1,6 @@
 // The operations on device memory. Each call only launches work on `stream`, a cudaStream_t of the outputs'
-// device, and returns before the work is done. Throws std::runtime_error with CUDA's error name if a launch
-// fails.
+// device, and returns before the work is done. Throws std::runtime_error with CUDA's error name if a
+// launch fails.
 #pragma once
 
 #include "core/crop.h"
@@ -17,8 +17,8 @@ namespace oaks::cuda {
 
 using Stream = void*;
 
-// A box that is not finite gives a black crop and a NaN transform; a frame_index outside the frames gives a
-// black crop. Nothing outside the frames is read.
+// A box that is not finite gives a black crop and a NaN transform; a frame_index out of range gives a black
+// crop.
 void crop(const CropArguments& arguments, Stream stream);
 void decode(const DecodeArguments& arguments, Stream stream);
 void decode_simcc(const SimccArguments& arguments, Stream stream);

@@ -1,4 +1,4 @@
-// One thread per output value, so that neighbouring threads access neighbouring addresses.
+// One thread per output value, so that adjacent threads access adjacent addresses.
 #include "core/opinion_features.h"
 #include "cuda/launch.h"
 

@@ -6,7 +6,7 @@
 
 namespace oaks::cuda {
 
-// Maps floats to integers in the same order; NaN is not allowed.
+// Maps floats to integers of the same order. NaN is not allowed.
 __device__ inline unsigned in_order(float value) {
   const uint32_t bits = bits_from_float(value + 0.0f);  // -0 becomes +0
   return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
@@ -16,7 +16,7 @@ __device__ inline float from_order(unsigned number) {
   return float_from_bits(number ^ (number >> 31 ? 0x80000000u : 0xffffffffu));
 }
 
-// The highest of all lanes' cells, returned to every lane.
+// The highest of the lanes' cells, returned to every lane.
 __device__ inline Cell first_of_warp(Cell cell) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
   const unsigned own = in_order(cell.value);
@@ -34,7 +34,7 @@ __device__ inline Cell first_of_warp(Cell cell) {
 #endif
 }
 
-// The two highest of all lanes' cells, returned to every lane. No two lanes may hold the same cell.
+// The two highest of the lanes' cells, returned to every lane. No two lanes may have the same cell.
 __device__ inline TopTwo top_two_of_warp(const TopTwo& own) {
   TopTwo top;
   top.first = first_of_warp(own.first);
@@ -42,7 +42,8 @@ __device__ inline TopTwo top_two_of_warp(const TopTwo& own) {
   return top;
 }
 
-// The same for the block, returned to its first warp. `best` has two cells for each warp.
+// The two highest cells of all threads of the block, returned to its first warp. best: two cells for each
+// warp.
 __device__ inline TopTwo top_two_of_block(const TopTwo& own, SharedArray<Cell> best) {
   TopTwo top = top_two_of_warp(own);
   const int lane = int(threadIdx.x) % kWarp, warp = int(threadIdx.x) / kWarp;

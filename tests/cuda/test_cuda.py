@@ -250,7 +250,7 @@ def test_a_stream_is_usable_after_an_abandoned_capture(torch, cuda):
     ops.conventional_score(values, out=scores, stream=stream.cuda_stream)
     stream.synchronize()
     assert torch.equal(scores.cpu(), torch.ones(5))
-    with pytest.raises(RuntimeError, match=r"cudaError\w+ .* while ending the recording of a graph"):
+    with pytest.raises(RuntimeError, match=r"cudaError\w+ .* while ending the capture of a graph"):
         cuda.Graph(stream.cuda_stream)
 
 

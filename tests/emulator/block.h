@@ -1,4 +1,4 @@
-// CUDA's names for the host: all that cuda/block.h lets a kernel use.
+// The primitives of csrc/cuda/block.h, for the host.
 #pragma once
 
 #include <cmath>
@@ -69,7 +69,8 @@ inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return unsigned((uint64_t(high) << 32 | low) >> (shift & 31u));
 }
 
-// Two 16-bit numbers of `words` times two bytes of `bytes`, the lower or the upper two, and `sum`.
+// The sum of `sum` and the products of the two 16-bit numbers in `words` with the lower or the upper two
+// bytes.
 inline unsigned __dp2a_lo(unsigned words, unsigned bytes, unsigned sum) {
   return sum + (words & 0xffffu) * (bytes & 0xffu) + (words >> 16) * (bytes >> 8 & 0xffu);
 }

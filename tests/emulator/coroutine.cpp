@@ -13,21 +13,21 @@
 namespace emulator {
 namespace {
 
-// AddressSanitizer's frames are far larger.
+// Stack frames are much larger with AddressSanitizer.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t kStackBytes = 256 * 1024;
 #else
 constexpr size_t kStackBytes = 64 * 1024;
 #endif
 
-// Where to go on: saved by leave_for, taken up by another leave_for.
+// The point where a coroutine continues: leave_for saves it, and another leave_for returns to it.
 struct Place {
   ucontext_t context;
   void* registers[5];
 };
 
 #if defined(__GNUC__) && !defined(__clang__)
-// swapcontext asks the kernel for the signal mask, which takes far longer than the rest.
+// Not swapcontext, which also saves the signal mask by a slow system call.
 [[noreturn]] __attribute__((noinline, no_sanitize("address"))) void jump(void** registers) {
   __builtin_longjmp(registers, 1);
 }
@@ -100,7 +100,8 @@ void Coroutine::start(void (*function)(void*), void* argument) {
   makecontext(&c.inside.context, reinterpret_cast<void (*)()>(enter), 2, unsigned(address),
               unsigned(address >> 32));
 #if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(c.stack.get(), kStackBytes);  // what ran here before has left its marks
+  __asan_unpoison_memory_region(c.stack.get(),
+                                kStackBytes);  // the previous function's stack frames are still poisoned
 #endif
   c.go_in(true);
 }

@@ -1,4 +1,4 @@
-// A function on a stack of its own, which can pause in the middle.
+// A function that runs on its own stack and can pause.
 #pragma once
 
 #include <cstddef>
@@ -12,11 +12,11 @@ class Coroutine {
   Coroutine(const Coroutine&) = delete;
   Coroutine& operator=(const Coroutine&) = delete;
 
-  // From outside: begins to run `function(argument)`, until it pauses or ends. It must not throw.
+  // Runs function(argument) until it pauses or ends. It must not throw.
   void start(void (*function)(void*), void* argument);
-  // From outside: goes on after the pause.
+  // Continues after a pause.
   void resume();
-  // From inside.
+  // Called by the function.
   void pause();
 
  private:

@@ -1,4 +1,4 @@
-// One device that is the host: its memory is where every pointer points.
+// The emulated device: the host, whose memory counts as device memory.
 #include "cuda/device.h"
 
 #include <stdexcept>

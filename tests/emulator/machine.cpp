@@ -16,7 +16,7 @@ namespace {
 constexpr int kWarp = 32;
 constexpr size_t kMostReports = 20;  // of one launch
 
-// Unwinds a thread whose block cannot go on.
+// Thrown to unwind a thread whose block cannot continue.
 struct Stopped {};
 
 struct Thread {
@@ -59,7 +59,7 @@ class Machine {
   void report(const std::string& text) {
     if (reports_of_launch_++ < kMostReports) reports.push_back(where() + text);
   }
-  // Reports what makes it impossible to go on.
+  // Reports an error after which the launch cannot continue.
   [[noreturn]] void stop(const std::string& text) {
     report(text);
     if (error_.empty()) error_ = where() + text;
@@ -78,7 +78,7 @@ class Machine {
   bool release_warp(int first);
   void answer(int first, unsigned mask);
   bool release_barrier();
-  std::string standstill() const;
+  std::string deadlock() const;
   std::string where() const {
     std::string text = name_ + ", block " + std::to_string(block_);
     if (current_ >= 0) text += ", thread " + std::to_string(current_);
@@ -150,7 +150,7 @@ void Machine::run_block() {
       if (done) return;
       try {
         if (release_warps() || release_barrier()) continue;
-        stop(standstill());
+        stop(deadlock());
       } catch (const Stopped&) {
       }
     }
@@ -158,7 +158,7 @@ void Machine::run_block() {
   }
 }
 
-// Every thread that can go on does, until it waits.
+// Runs every thread that is ready until it waits or ends.
 void Machine::give_turns() {
   for (const int64_t id : turns(int64_t(threads_.size()))) {
     Thread& thread = threads_[size_t(id)];
@@ -185,7 +185,7 @@ void Machine::run_thread(void* self) {
   machine.threads_[size_t(id)].state = Thread::State::done;
 }
 
-// Lets the threads of a block that cannot go on leave their functions.
+// Unwinds the threads of a block that cannot continue.
 void Machine::unwind() {
   stopping_ = true;
   for (size_t id = 0; id < threads_.size(); ++id) {
@@ -222,7 +222,7 @@ bool Machine::release_warps() {
   return released;
 }
 
-// Answers the warp's operations for which all that their masks name have come.
+// Completes the warp's operations that all threads in their masks have reached.
 bool Machine::release_warp(int first) {
   bool released = false;
   for (int lane = 0; lane < kWarp; ++lane) {
@@ -300,8 +300,9 @@ bool Machine::release_barrier() {
   return true;
 }
 
-std::string Machine::standstill() const {
-  std::map<std::string, std::pair<int, size_t>> groups;  // what threads wait for: the first, and how many
+std::string Machine::deadlock() const {
+  std::map<std::string, std::pair<int, size_t>>
+      groups;  // what threads wait for -> the first of them, and their number
   for (size_t id = 0; id < threads_.size(); ++id) {
     const Thread& t = threads_[id];
     const std::string what = t.state == Thread::State::done ? std::string("have ended")
@@ -310,7 +311,7 @@ std::string Machine::standstill() const {
     auto& group = groups.try_emplace(what, int(id), 0).first->second;
     ++group.second;
   }
-  std::string text = "the block stands still, its threads diverged:";
+  std::string text = "deadlock, the block's threads diverged:";
   for (const auto& [what, group] : groups) {
     text +=
         " " + std::to_string(group.second) + " " + what + " (first: " + std::to_string(group.first) + ");";
@@ -351,7 +352,7 @@ void Region::read(int64_t index, void* to) {
   const int thread = machine().current();
   const int64_t epoch = machine().epoch();
   if (access.writer < 0) {
-    machine().report("read of " + element(index) + ", which nobody has written");
+    machine().report("read of " + element(index) + ", which has not been written");
   } else if (access.written_in == epoch && access.writer != thread) {
     machine().report("conflict: " + element(index) + " is read without a barrier after thread " +
                      std::to_string(access.writer) + " wrote it");
@@ -378,7 +379,7 @@ void Region::write(int64_t index, const void* from) {
   std::memcpy(&bytes_[size_t(index) * element_bytes_], from, element_bytes_);
 }
 
-// ---- what others see
+// ---- the interface
 
 Settings& settings() { return machine().settings; }
 

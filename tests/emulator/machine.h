@@ -1,7 +1,6 @@
-// Runs a kernel's blocks on the host, a block's threads as coroutines, and reports what the threads of a
-// block may not do to one another: conflicting accesses to shared memory between two barriers, reading shared
-// memory that nobody has written, indices outside it, barriers and warp operations that not every thread
-// reaches.
+// Runs the blocks of a kernel on the host, with a block's threads as coroutines, and reports errors:
+// conflicting accesses to shared memory between two barriers, reads of shared memory that has not been
+// written, indices out of bounds, and barriers and warp operations that not every thread reaches.
 #pragma once
 
 #include <cstdint>
@@ -13,37 +12,39 @@
 
 namespace emulator {
 
-// The order in which blocks, and the threads of a block, get their turns.
+// The order in which blocks, and the threads of a block, run.
 enum class Order { ascending, descending, shuffled };
 
 struct Settings {
   Order order = Order::ascending;
   uint64_t seed = 0;
   int shared_limit = 48 * 1024;  // bytes of dynamic shared memory that a block may have
-  int multiprocessors = 132;     // of the device that the launchers reckon with
-  int skipped_barrier = -1;  // each thread passes its barrier of this number without waiting: a planted error
+  int multiprocessors = 132;     // of the emulated device
+  int skipped_barrier = -1;      // index of a barrier at which threads do not wait, a planted error; -1: none
 };
 Settings& settings();
 
-// What was found since the last call, in words.
+// The errors reported since the last call.
 std::vector<std::string> take_reports();
 
-// Runs `kernel` once for each thread of each block. Throws std::runtime_error if it cannot go on.
+// Runs `kernel` once for each thread of each block. Throws std::runtime_error if it cannot continue
+// after an error.
 void run(const std::string& name, int64_t blocks, int threads, int shared_bytes,
          const std::function<void()>& kernel);
 
-// ---- what block.h is made of
+// ---- used by block.h
 
 enum class Operation { barrier, shuffle_xor, shuffle, ballot, largest, smallest };
 
-// Waits until all threads that `mask` names (for a barrier: all of the block) have come as well.
+// Waits until all threads in `mask` (for a barrier: all of the block) have called it too. Returns the result
+// of the operation for the calling thread.
 uint64_t meet(Operation operation, unsigned mask, uint64_t value, int argument, int line);
 
-// Puts on record what the current thread may not do; `stop` also ends the launch.
+// Report an error of the current thread; `stop` also ends the launch.
 void report(const std::string& text);
 [[noreturn]] void stop(const std::string& text);
 
-// One array of shared memory, and who touched its elements since the last barrier.
+// One array of shared memory, and the last accesses to each element.
 class Region {
  public:
   Region(std::string name, int64_t count, size_t element_bytes);
@@ -52,7 +53,7 @@ class Region {
 
  private:
   struct Access {
-    int64_t written_in = -1, read_in = -1;  // the number of barriers passed before it
+    int64_t written_in = -1, read_in = -1;  // number of barriers that the block had passed
     int writer = -1, reader = -1;
     bool several_readers = false;
   };
@@ -66,7 +67,7 @@ class Region {
   std::vector<Access> accesses_;
 };
 
-// The block's array that is declared at `place`; null: the one whose size the launch gave.
+// The block's array that is declared at `place`; null: the dynamic shared memory.
 Region& region(const void* place, const char* name, int64_t count, size_t element_bytes);
 
 template <class T>

@@ -1,4 +1,4 @@
-// The CUDA operations as the native module has them, on emulated blocks; and what only tests may touch.
+// The CUDA operations as in the native module, on emulated blocks, and the emulator's settings and reports.
 #include <pybind11/stl.h>
 
 #include "bindings/cuda.h"

@@ -1,5 +1,5 @@
-// Kernels with one error each, for the tests of the emulator: it must find every one. Kernels on the same
-// terms as csrc/cuda: what is found here would be found there.
+// Kernels with one error each, which the emulator must detect. They are written like those of csrc/cuda, so
+// that the same errors would be detected there.
 #include "cuda/launch.h"
 #include "emulator/planted.h"
 

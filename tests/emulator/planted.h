@@ -4,7 +4,8 @@
 
 namespace planted {
 
-// Runs the kernel that holds an error, or none; what `argument` says depends on it.
+// Runs the kernel with this planted error; "nothing" and "fold" have none. The meaning of `argument` depends
+// on it.
 void start(const std::string& error, const float* from, float* to, int threads, int argument);
 
 }  // namespace planted

@@ -22,7 +22,7 @@ namespace {
 
 using Slot = uint64_t;
 constexpr int kNone = -1;
-constexpr int kMostWide = 4;  // registers of one load or store
+constexpr int kMaxWidth = 4;  // registers of one load or store
 
 struct Instruction;
 using Handler = void (*)(Slot* registers, const Instruction& instruction);
@@ -35,7 +35,7 @@ struct Instruction {
   int line = 0;
   int guard = kNone;
   bool negated = false;
-  int to = kNone, a = kNone, b = kNone, c = kNone;  // slots
+  int to = kNone, a = kNone, b = kNone, c = kNone;  // indices of registers
   int target = kNone;                               // of a branch
   // Loads and stores.
   Space space = Space::other;
@@ -43,8 +43,8 @@ struct Instruction {
   bool is_signed = false;
   int size = 0, wide = 0;  // bytes of a register, and registers
   int64_t offset = 0;
-  std::array<int, kMostWide> data{kNone, kNone, kNone, kNone};
-  // Barriers and what warps do together.
+  std::array<int, kMaxWidth> data{kNone, kNone, kNone, kNone};
+  // Barriers and warp operations.
   Operation operation = Operation::barrier;
   bool float64 = false;
 };
@@ -52,8 +52,8 @@ struct Instruction {
 struct Program {
   std::string name;
   std::vector<Instruction> code;
-  std::vector<Slot> slots;                      // what they hold at the start: constants
-  std::vector<std::pair<int, int>> parameters;  // slot that gets the address of parameter number
+  std::vector<Slot> slots;                      // initial values: constants
+  std::vector<std::pair<int, int>> parameters;  // register that gets the address of parameter
   int shared_bytes = 0, local_bytes = 0, dynamic_slot = kNone;
   int thread_slot = kNone, block_slot = kNone, threads_slot = kNone, blocks_slot = kNone;
   int local_slot = kNone;
@@ -61,7 +61,7 @@ struct Program {
 
 // ---- registers
 
-// A predicate's: constants give -1 for true.
+// Of a predicate. True is -1 in constants.
 bool is_true(Slot slot) { return slot & 1u; }
 
 template <class T>
@@ -77,7 +77,7 @@ void put(Slot& slot, T value) {
   std::memcpy(&slot, &value, sizeof value);
 }
 
-// Calls `use` with a value of the type that a suffix names; null for any other.
+// Calls `use` with a value of the type of a suffix; returns null for an unknown suffix.
 template <class Use>
 Handler with_type(const std::string& type, Use use) {
   if (type == "s8") return use(int8_t());
@@ -438,7 +438,7 @@ void dot(Slot* r, const Instruction& i) {
                              (words >> 16) * (bytes >> 8 & 0xffu));
 }
 
-// ---- one instruction's meaning, by its name
+// ---- the function of an instruction, by its name
 
 using Words = std::vector<std::string>;
 
@@ -562,8 +562,8 @@ std::string demangled(const char* name) {
   return text.get();
 }
 
-// A kernel's name and template arguments, out of its demangled name or that of a type made of it: what stands
-// between its file's nameless namespace and its parameters.
+// A kernel's name and template arguments: the part of its demangled name, or of that of a type with the
+// kernel as template argument, between the anonymous namespace and the parameters.
 std::string kernel_name(const std::string& text) {
   size_t begin = std::string::npos;
   for (const std::string mark : {"(anonymous namespace)::", "_GLOBAL__N_"}) {
@@ -624,7 +624,7 @@ class KernelReader {
 
 void KernelReader::declare(const std::string& text) {
   if (text.rfind(".pragma", 0) == 0) return;
-  if (text.rfind(".reg", 0) == 0) {  // those named with % are made when they are met
+  if (text.rfind(".reg", 0) == 0) {  // registers are created at their first use
     const size_t type = text.find('.', 4);
     for (const std::string& name : split(text.substr(text.find_first_of(" \t", type)), ',')) {
       if (name[0] != '%') slot_of(name);
@@ -691,11 +691,11 @@ void KernelReader::access(const Words& words, const Words& operands, Instruction
   i.flow = Flow::memory;
   i.writes = words[0] == "st";
   if (operands.size() != 2) refuse("operands of " + words[0]);
-  // Addresses without a space are those of global memory, but for tables among the parameters.
+  // Generic addresses are those of global memory, except those of arrays in parameters.
   const bool elsewhere = has(words, "local") || has(words, "param");
   i.space = has(words, "shared") ? Space::shared : elsewhere ? Space::other : Space::global;
   for (const std::string& word : words) {
-    // Hints to the caches change nothing here.
+    // Cache hints are ignored.
     static const Words known{
         "ld", "st", "global", "shared", "local",           "param",          "v2", "v4", "nc", "relaxed",
         "cs", "lu", "wt",     "cg",     "L1::no_allocate", "L1::evict_first"};
@@ -753,7 +753,7 @@ void put_together(Slot* r, const Instruction& i) {
   put<Both>(r[i.to], Both(Both(get<Half>(r[i.a])) | Both(get<Half>(r[i.b])) << (8 * sizeof(Half))));
 }
 
-// Two halves of a register to one, or one to two.
+// Packs two halves into a register, or unpacks them.
 void KernelReader::pack(const Words& words, const Words& operands, Instruction& i) {
   const bool apart = operands[0].front() == '{';
   const std::string& both = operands[apart ? 0 : 1];
@@ -803,7 +803,7 @@ void KernelReader::decode(const std::string& name, const Words& operands, Instru
   } else if (head == "cvt" && (words.size() == 3 || words.size() == 4)) {
     i.handler = convert(words.size() == 4 ? words[1] : "", words[words.size() - 2], words.back());
   }
-  // Addresses are the host's, whatever they point into; but shared ones are offsets, and stay so.
+  // Addresses are host addresses in all spaces but shared memory, where they are offsets.
   if (head == "cvta" && !has(words, "shared")) i.handler = one<Same, uint64_t>;
   if (!i.handler) i.handler = arithmetic(words);
   if (!i.handler) i.handler = on_bits(words);
@@ -858,8 +858,8 @@ void read_file(const std::string& text, std::map<std::string, Program>& kernels)
     const bool blank = c == ' ' || c == '\t' || c == '\n';
     if (pending.empty() && blank) continue;
     if (!in_body) {
-      // Outside of kernels only their heads matter: .visible .entry name( .param ..., .param ... ) .maxntid
-      // ... {
+      // Outside kernels, only the heads of kernels are read: .visible .entry name( .param ..., .param ... )
+      // .maxntid ... {
       if (in_parameters && (c == ',' || c == ')')) {
         const Words words = split(pending, '.');
         if (!words.empty()) {
@@ -913,7 +913,7 @@ void read_file(const std::string& text, std::map<std::string, Program>& kernels)
   }
 }
 
-// ---- running it
+// ---- execution
 
 struct State {
   std::map<std::string, Program> kernels;
@@ -934,7 +934,7 @@ class Tally {
         most_(size_t((threads + 31) / 32), std::vector<uint32_t>(kernel.code.size())),
         count_(count) {}
 
-  // What a thread of block `block` executed.
+  // Adds what a thread of block `block` executed.
   void add(int64_t block, unsigned thread, const std::vector<uint32_t>& executed) {
     if (block != block_) finish_block();
     block_ = block;
@@ -962,7 +962,7 @@ class Tally {
   int64_t block_ = -1;
 };
 
-constexpr Slot kLeastHostAddress = 1 << 20;  // shared addresses are offsets, far below
+constexpr Slot kMinHostAddress = 1 << 20;  // addresses below are offsets into shared memory
 
 void access_shared(Slot* r, const Instruction& i, Region& shared) {
   const int64_t first = int64_t(r[i.a]) + i.offset;
@@ -987,7 +987,7 @@ void access_shared(Slot* r, const Instruction& i, Region& shared) {
 void access_host(Slot* r, const Instruction& i, Count* count) {
   const Slot first = r[i.a] + Slot(i.offset);
   const int size = i.size * i.wide;
-  if (first < kLeastHostAddress)
+  if (first < kMinHostAddress)
     stop("address " + std::to_string(first) + ", PTX line " + std::to_string(i.line));
   if (i.space == Space::global) {
     if (count) (i.writes ? count->bytes_written : count->bytes_read) += size;
@@ -1020,7 +1020,7 @@ void meet_others(Slot* r, const Instruction& i) {
   if (i.data[1] != kNone && get<uint32_t>(r[i.data[1]]) != 31) stop("a shuffle within parts of a warp");
   const int argument = i.b == kNone ? 0 : get<int32_t>(r[i.b]);
   put<uint32_t>(r[i.to], uint32_t(meet(i.operation, get<uint32_t>(r[i.c]), own, argument, i.line)));
-  if (i.data[0] != kNone) put<bool>(r[i.data[0]], true);  // whether the lane that was read is one of the warp
+  if (i.data[0] != kNone) put<bool>(r[i.data[0]], true);  // whether the source lane is in the warp
 }
 
 void run_thread(const Program& kernel, const std::vector<const void*>& parameters, int shared_bytes,

@@ -1,6 +1,6 @@
-// Runs the kernels that nvcc compiled: their PTX, an instruction at a time, on the machine that runs their
-// sources. Registers are 64 bits wide, global memory is the host's, and every byte of shared memory is
-// watched. An instruction that is not known here is refused when it is loaded, never skipped.
+// Interprets the PTX that nvcc compiles kernels to, on the emulator that also runs their sources. Registers
+// have 64 bits, global memory is host memory, and accesses to shared memory are checked byte by byte. PTX
+// with an unknown instruction is refused when it is loaded.
 #pragma once
 
 #include <cstdint>
@@ -12,26 +12,26 @@
 
 namespace emulator::ptx {
 
-// What one launch executed.
+// Counts of one launch.
 struct Count {
   std::string kernel;  // as in the source: crop_boxes<oaks::Half, 2>
   int64_t blocks = 0;
   int threads = 0;
-  // By warps: an instruction counts as often as the lane of the warp that executes it most often.
+  // Of warps: an instruction counts as often as the lane that executes it most often.
   int64_t instructions = 0, float64 = 0;
-  // By threads; bytes of global memory.
+  // Of threads; bytes in global memory.
   int64_t thread_instructions = 0, bytes_read = 0, bytes_written = 0;
 };
 
-// Takes the kernels of PTX files in the place of the sources; none: the sources again.
-// Throws std::invalid_argument for what it does not know.
+// Runs the kernels of these PTX files instead of the sources from now on; without files, the sources again.
+// Throws std::invalid_argument for unknown instructions and syntax.
 void load(const std::vector<std::string>& files);
 bool is_loaded();
-// Whether launches of PTX are counted from here on, and the counts since they were last taken.
+// Turns the counting of PTX launches on or off; take_counts returns the counts since its last call.
 void set_counting(bool counting);
 std::vector<Count> take_counts();
 
-// Runs the PTX of a kernel. `type`: the name of a type that has the kernel as its template argument.
+// Runs the PTX of a kernel. type: the mangled name of a type with the kernel as its template argument.
 void run(const std::string& name, const char* type, int64_t blocks, int threads, int shared_bytes,
          const std::vector<const void*>& parameters);
 

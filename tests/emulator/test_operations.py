@@ -180,7 +180,7 @@ def test_unaligned_frames_and_crops(emulated: EmulatedOps, offset):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("edge", range(4))
 def test_a_non_finite_box_gives_a_black_crop_and_a_nan_transform(emulated: EmulatedOps, value, edge):
-    """On a device nobody can look at the boxes before; the neighbours' crops are as ever."""
+    """Values on a device are not checked; other crops are unaffected."""
     frames, boxes, index = crop_inputs(3)
     arguments = {"frame_index": index, "size": (9, 7), "mean": MEAN, "std": STD, "mirrored": True}
     expected = ops.crop(frames, boxes, **arguments)

@@ -27,13 +27,13 @@ def test_correct_kernels_are_not_reported(compiled):
 @pytest.mark.parametrize(
     ("error", "argument", "words"),
     [
-        ("no barrier", 0, "nobody has written|without a barrier"),
-        ("unwritten", 0, "which nobody has written"),
+        ("no barrier", 0, "has not been written|without a barrier"),
+        ("unwritten", 0, "which has not been written"),
         ("shared index", 64, "read of shared memory of the compiled block"),
         ("dynamic index", 64, "write of shared memory of the compiled block"),
         ("half at barrier", 0, "some threads have ended, others wait at the barrier"),
-        ("barrier or shuffle", 0, "stands still, its threads diverged"),
-        ("half in shuffle", 0, "stands still, its threads diverged"),
+        ("barrier or shuffle", 0, "deadlock, the block's threads diverged"),
+        ("half in shuffle", 0, "deadlock, the block's threads diverged"),
         ("narrow mask", 16, "takes no part in __shfl_xor_sync"),
         ("left out of mask", 0, "mask that leaves out the caller"),
     ],
