@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from oaks import forest_file, limits, ops
 from oaks.arguments import is_number
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
-from oaks.coco import PERSON
+from oaks.coco import AREA_OF_BOX, PERSON, read_annotations
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
@@ -34,7 +34,7 @@ from oaks.fit.report import Fitted, measured_with
 from oaks.fit.results import Paths, fit_card, listed
 from oaks.progress import plain_console
 from oaks.scorer import Scorer, load_forests
-from oaks.skeleton import COCO17
+from oaks.skeleton import COCO17, Skeleton
 from oaks.skipping import skip
 from oaks.structured import read_json
 from oaks.val.bootstrap import Comparison, Contender, compare_rankings
@@ -252,7 +252,7 @@ def _begin(
         for name, reason in found.get("skipped", {}).items():
             skip(name, reason)
         return _sources(work, files, folders)
-    truths = [GroundTruth.load(path, skeleton=bundle.skeleton, category=category) for path in files]
+    truths = [_truth(path, bundle.skeleton, category) for path in files]
     readable = [
         ReadableImages(truth, folder, np.unique(truth.image[truth.counted]).tolist(), joined=len(files) > 1)
         for truth, folder in zip(truths, folders, strict=True)
@@ -267,6 +267,18 @@ def _begin(
     skipped = {name: reason for images in readable for name, reason in images.skipped.items()}
     write_json(record, {**stated, "skipped": skipped} if skipped else stated)
     return sources
+
+
+def _truth(path: Path, skeleton: Skeleton, category: str | int | None) -> GroundTruth:
+    """Return the people of a file; missing areas are estimated from the boxes."""
+    found = read_annotations(path, skeleton=skeleton, category=category)
+    unknown = np.isnan(found.areas)
+    if count := int(unknown.sum()):
+        log.warning(
+            "%s: annotations without area: %d; %g times the area of the box is used", path, count, AREA_OF_BOX
+        )
+    areas = np.where(unknown, AREA_OF_BOX * found.boxes[:, 2:].prod(axis=1), found.areas)
+    return GroundTruth.from_annotations(replace(found, areas=areas), skeleton)
 
 
 def _digest(path: Path) -> str:
@@ -332,7 +344,7 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
     content = read_json(truth.path, top=dict, strict=False)
     content["images"] = [image for image in content["images"] if int(image["id"]) in readable]
     people = [
-        {field: a[field] for field in _READ if field in a} for a in content["annotations"]
+        _needed(a) for a in content["annotations"]
         if int(a.get("category_id", truth.category_id)) == truth.category_id and int(a["image_id"]) in readable
     ]  # fmt: skip
     own: dict[str, Any] = next(
@@ -349,6 +361,14 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
         }
 
     return part(False), part(True)
+
+
+def _needed(annotation: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an annotation that are read, with an area if it has a box."""
+    kept = {field: annotation[field] for field in _READ if field in annotation}
+    if kept.get("area") is None and kept.get("bbox"):
+        kept["area"] = AREA_OF_BOX * kept["bbox"][2] * kept["bbox"][3]
+    return kept
 
 
 def _with_people(sources: Sequence[Source], part: str) -> list[tuple[Source, int]]:

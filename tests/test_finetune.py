@@ -265,6 +265,22 @@ def test_a_chosen_category_is_that_of_both_parts(toy, tmp_path, categories, cate
     assert sum(len(part.ids) for part in parts) == len(content["annotations"])
 
 
+def test_missing_areas_are_estimated_from_the_boxes(toy, tmp_path, caplog):
+    annotations, images = people(tmp_path / "people")
+    content = json.loads(annotations.read_text())
+    first, second = content["annotations"][:2]
+    del first["area"]
+    second["area"] = None
+    annotations.write_text(json.dumps(content))
+    with caplog.at_level(logging.WARNING, logger="oaks"):
+        (source,) = finetuning._begin(tmp_path / "work", toy, [annotations], [images], BRIEF, None)
+    assert "annotations without area: 2; 0.53 times the area of the box is used" in caplog.text
+    parts = [read_annotations(path, skeleton=oaks.COCO17) for path in (source.train, source.held_out)]
+    found = {int(n): area for part in parts for n, area in zip(part.ids, part.areas, strict=True)}
+    for row in (first, second):
+        assert found[row["id"]] == pytest.approx(0.53 * row["bbox"][2] * row["bbox"][3])
+
+
 def test_both_bundles_are_measured_on_the_people_of_both(done, rendered, tmp_path, monkeypatch):
     described = finetuning.described_people
 
