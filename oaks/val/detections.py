@@ -103,7 +103,7 @@ class Detections:
         if rows and not kept:
             found = counted_categories(np.array([row["category_id"] for row in rows], np.int64))
             raise ArgumentError(
-                f"{path}: category_id must be {truth.category_id}, that of {truth.path}, in some row, got {found}"
+                f"{path}: some row must have category_id {truth.category_id}, that of {truth.path}, got {found}"
             )
         kept.sort(key=lambda i: position[rows[i]["image_id"]])
         kept_rows = [rows[i] for i in kept]
