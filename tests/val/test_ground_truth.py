@@ -278,7 +278,9 @@ def test_a_wrong_field_of_a_row_is_refused(content, rows, field, change, words):
 
 
 def test_results_of_another_category_and_results_that_are_no_list_are_refused(content, rows):
-    rejected(content, [row | {"category_id": 7} for row in rows], "category_id 1", f"got {len(rows)} of category 7")
+    rejected(
+        content, [row | {"category_id": 7} for row in rows], "category_id 1", f"got {len(rows)} of category 7"
+    )
     rejected(content, {}, "must be a list of detections, got dict")
 
 
