@@ -20,7 +20,7 @@ _MOST_STRETCH = 8  # the same of a display matrix that is neither a turn nor a m
 _SHOWN = "width times height of a frame as it is shown"
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"wide", b"skip", b"sidx", b"uuid")
-_LARGEST_EBML_HEADER = 4096
+_LARGEST_HEADER = 4096
 _TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))
 """Bytes of an MPEG transport packet, and where in it its sync byte 0x47 is (ISO 13818-1; M2TS; DVB)."""
 
@@ -123,8 +123,8 @@ def stated_length(container: av.container.InputContainer) -> float | None:
 
 
 def is_whole(path: str | Path) -> bool | None:
-    """Whether a file has the size that its container states (MP4 and MOV, MKV and WebM, AVI); None if none is
-    stated. A transport stream is whole if no packet is cut off at its end."""
+    """Whether a file has the size that its container states (MP4 and MOV, MKV and WebM, AVI, FLV); None if none
+    is stated. A transport stream is whole if no packet is cut off at its end."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(12)
@@ -134,15 +134,25 @@ def is_whole(path: str | Path) -> bool | None:
         if head[:4] == b"RIFF":
             return _chunks_end(file, size) <= size
         if head[:4] == b"\x1aE\xdf\xa3":
-            end = _segment_end(file.read(_LARGEST_EBML_HEADER))
+            end = _segment_end(file.read(_LARGEST_HEADER))
             return None if end is None else end <= size
-        start = file.read(_LARGEST_EBML_HEADER)
+        start = file.read(_LARGEST_HEADER)
+        if head[:3] == b"FLV":
+            stated = _number_after(b"filesize\0", start)
+            return stated <= size if stated > 0 else None
         for length, sync in _TRANSPORT_PACKETS:
             if start[sync::length][:4] == b"\x47" * 4:
                 file.seek(size - size % length)
                 rest = file.read(length)
                 return rest[sync : sync + 1] != b"\x47"
     return None
+
+
+def _number_after(name: bytes, start: bytes) -> float:
+    """The number of this name in the metadata at the start of an FLV file; 0 if there is none (Adobe, annex E.5)."""
+    at = start.find(name) + len(name)
+    number = start[at : at + 8]
+    return float(np.frombuffer(number, ">f8")[0]) if at >= len(name) and len(number) == 8 else 0.0
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:

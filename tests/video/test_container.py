@@ -141,7 +141,7 @@ def test_square_pixels_keep_the_content_in_place():
 
 @pytest.mark.parametrize(("suffix", "flags"), [
     ("mp4", ""), ("mp4", "faststart"), ("mp4", "frag_keyframe+empty_moov"), ("mov", ""), ("mkv", ""), ("webm", ""),
-    ("avi", ""), ("ts", ""), ("mts", ""),
+    ("avi", ""), ("ts", ""), ("mts", ""), ("flv", ""),
 ])  # fmt: skip
 def test_truncated_files_are_recognized(tmp_path, suffix, flags):
     codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
@@ -158,7 +158,10 @@ def test_truncated_files_are_recognized(tmp_path, suffix, flags):
 
 
 def test_files_that_state_no_size_are_unknown(tmp_path):
-    assert is_whole(write_clip(tmp_path / "clip.flv", 5)) is None
+    assert is_whole(write_clip(tmp_path / "clip.nut", 5)) is None
+    live = write_clip(tmp_path / "clip.flv", 5)
+    live.write_bytes(live.read_bytes().replace(b"filesize\0", b"filesome\0"))
+    assert is_whole(live) is None
     (tmp_path / "text").write_text("no container")
     assert is_whole(tmp_path / "text") is None
     (tmp_path / "empty").touch()

@@ -290,7 +290,7 @@ def test_closing_ends_the_attempts_to_reopen_a_stream(tmp_path):
     assert len(rest) <= 59
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts", "webm", "avi"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "ts", "webm", "avi", "flv"])
 def test_a_long_last_frame_is_not_reported_as_truncation(tmp_path, suffix):
     codec = {"webm": "libvpx", "avi": "mpeg4"}.get(suffix, "libx264")
     clip = write_clip(tmp_path / f"clip.{suffix}", 6, codec=codec)
@@ -300,6 +300,11 @@ def test_a_long_last_frame_is_not_reported_as_truncation(tmp_path, suffix):
             place = content.index(box) + at
             longer = 10 * int.from_bytes(content[place : place + 4], "big")
             content[place : place + 4] = longer.to_bytes(4, "big")
+        clip.write_bytes(content)
+    elif suffix == "flv":
+        content = bytearray(clip.read_bytes())
+        place = content.index(b"duration\0") + 9
+        content[place : place + 8] = np.array(12.0, ">f8").tobytes()
         clip.write_bytes(content)
     elif suffix in ("mkv", "webm"):
         content = bytearray(clip.read_bytes())
