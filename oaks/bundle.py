@@ -95,10 +95,10 @@ class Network:
         expected = "fp32" if self.precision == "bf16" else self.precision
         return onnx_file.in_precision(content, self.stored, expected, self.label)
 
-    def plans(self, flavour: str) -> list[PlanPart]:
+    def plans(self, flavor: str) -> list[PlanPart]:
         """Return the plans made ahead of time for this network in this precision."""
-        expected = (self.role, self.precision, flavour)
-        return [plan for plan in self.bundle.plans if (plan.role, plan.precision, plan.flavour) == expected]
+        expected = (self.role, self.precision, flavor)
+        return [plan for plan in self.bundle.plans if (plan.role, plan.precision, plan.flavor) == expected]
 
 
 @dataclass(frozen=True, eq=False)

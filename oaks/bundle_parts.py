@@ -177,7 +177,7 @@ class PlanPart:
 
     role: str
     precision: str
-    flavour: str
+    flavor: str
     version: str
     file: str
     key: Mapping[str, Any]

@@ -19,8 +19,8 @@ def read(version: str) -> dict[str, dict[str, str]]:
     return json.loads(text)["classes"]
 
 
-def flavour(version: str) -> str:
-    """The flavour, in oaks' words, that a listing is of."""
+def flavor(version: str) -> str:
+    """The flavor, in oaks' words, that a listing is of."""
     return "tensorrt_rtx" if version.startswith("rtx") else "tensorrt"
 
 

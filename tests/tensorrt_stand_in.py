@@ -47,7 +47,7 @@ class Instance:
 
 def make(version: str, world: Any) -> ModuleType:
     """The module for one of the listings, its behavior given by `world`, which gets it as `world.trt`."""
-    name = listings.flavour(version)
+    name = listings.flavor(version)
     module = ModuleType(name)
     module.__version__ = listings.full_version(version)
     module.__spec__ = ModuleSpec(name, None)  # importlib.util.find_spec asks for it

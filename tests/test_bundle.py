@@ -162,7 +162,7 @@ def test_the_documented_example_loads(tmp_path):
     assert loaded.pose.refine == "dark"
     assert loaded.precisions("pose") == ["fp32", "fp16", "int8"]
     assert loaded.network("pose", "fp32").stored == "fp16"
-    assert [plan.flavour for plan in loaded.plans] == ["tensorrt_rtx"]
+    assert [plan.flavor for plan in loaded.plans] == ["tensorrt_rtx"]
     assert loaded.network("pose", "fp16").plans("tensorrt_rtx") == list(loaded.plans)
     assert loaded.network("pose", "fp32").plans("tensorrt_rtx") == []
     assert Bundle.load(loaded.path, plans=False).plans == ()

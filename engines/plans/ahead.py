@@ -46,7 +46,7 @@ def plan_bundle(
     folder: str | Path,
     *,
     precisions: Sequence[str] = ("auto",),
-    flavour: str = RTX,
+    flavor: str = RTX,
     capabilities: Sequence[str] = (),
     max_batch: int | None = None,
     flip: bool = True,
@@ -61,12 +61,12 @@ def plan_bundle(
     Args:
         folder: the bundle's folder.
         precisions: each "fp32", "fp16", "int8", or "auto": the precision that an Engine chooses on a GPU.
-        flavour: "tensorrt_rtx", which needs no GPU; or "tensorrt", whose plans run only on this machine's GPU.
+        flavor: "tensorrt_rtx", which needs no GPU; or "tensorrt", whose plans run only on this machine's GPU.
         capabilities: compute capabilities that TensorRT for RTX builds for, "75" for 7.5; empty: its default. They
             share one plan, except 7.5, which gets its own.
         max_batch: the most people in one pass; None: the Engine's default on a GPU.
         flip: whether the plans are for an Engine with `flip`; they then also fit one without it.
-        device: index of the GPU, for flavour "tensorrt".
+        device: index of the GPU, for flavor "tensorrt".
         show: whether to show progress, on standard error.
 
     Returns:
@@ -86,24 +86,24 @@ def plan_bundle(
         raise ArgumentError(
             f"folder must be a bundle's folder, got the zip file {bundle.path}; unpack it first"
         )
-    if flavour not in (RTX, TENSORRT):
-        raise ArgumentError(f"flavour must be {RTX!r} or {TENSORRT!r}, got {flavour!r}")
-    if flavour == TENSORRT and capabilities:
+    if flavor not in (RTX, TENSORRT):
+        raise ArgumentError(f"flavor must be {RTX!r} or {TENSORRT!r}, got {flavor!r}")
+    if flavor == TENSORRT and capabilities:
         raise ArgumentError(
-            f"capabilities must be left out with flavour {TENSORRT!r}, got {list(capabilities)}"
+            f"capabilities must be left out with flavor {TENSORRT!r}, got {list(capabilities)}"
         )
-    trt = library(flavour)
-    place = gpus.device(device) if flavour == TENSORRT else None
+    trt = library(flavor)
+    place = gpus.device(device) if flavor == TENSORRT else None
     batches, copies = batch_sizes(max_batch, True), 2 if flip else 1
     made: list[tuple[MadePlan, dict[str, Any]]] = []
-    with _Written(bundle.path) as written:
+    with _WrittenFiles(bundle.path) as written:
         for network in _networks(bundle, precisions, choose_networks):
             sizes = [copies * batch for batch in batches] if network.role == "pose" else batches
             for settings in dict.fromkeys(
-                settings_for(network, sizes, flavour, capability) for capability in capabilities or (None,)
+                settings_for(network, sizes, flavor, capability) for capability in capabilities or (None,)
             ):
-                made.append(_make(trt, network, settings, place, written, show))
-        _describe(bundle, [entry for _, entry in made])
+                made.append(_build_one(trt, network, settings, place, written, show))
+        _update_description(bundle, [entry for _, entry in made])
         written.keep()
     return [plan for plan, _ in made]
 
@@ -117,8 +117,8 @@ def _networks(bundle: Bundle, precisions: Sequence[str], choose: Any) -> list[Ne
     return list(found.values())
 
 
-def _make(
-    trt: Library, network: Network, settings: Any, place: Device | None, written: _Written, show: bool
+def _build_one(
+    trt: Library, network: Network, settings: Any, place: Device | None, written: _WrittenFiles, show: bool
 ) -> tuple[MadePlan, dict[str, Any]]:
     """Build one plan and write its file; return the plan and its entry in bundle.json."""
     started = time.monotonic()
@@ -127,13 +127,13 @@ def _make(
         trt, network.read(), settings, TimingCache(), label=network.label, active=active, show=show
     )
     seconds = time.monotonic() - started
-    short = "rtx" if trt.flavour == RTX else "trt"
+    short = "rtx" if trt.flavor == RTX else "trt"
     name = f"{network.role}.{network.precision}.{short}-{hashlib.sha256(content).hexdigest()[:8]}.plan"
     written.write(name, content)
     entry = {
         "role": network.role,
         "precision": network.precision,
-        "flavour": trt.flavour,
+        "flavor": trt.flavor,
         "version": trt.version,
         "file": name,
         "key": plan_key(trt, network, settings, place),
@@ -142,11 +142,11 @@ def _make(
     return plan, entry
 
 
-def _describe(bundle: Bundle, entries: Sequence[Mapping[str, Any]]) -> None:
+def _update_description(bundle: Bundle, entries: Sequence[Mapping[str, Any]]) -> None:
     """Enter the plans in bundle.json, replace those for the same purpose, and remove files that it no longer names."""
     old = list(bundle.description.get("plans", ()))
-    replaced = {_same(entry) for entry in entries}
-    kept = [entry for entry in old if _same(entry) not in replaced]
+    replaced = {_purpose(entry) for entry in entries}
+    kept = [entry for entry in old if _purpose(entry) not in replaced]
     bundles.write(bundle.path, {**bundle.description, "plans": [*kept, *entries]})
     named = {entry["file"] for entry in (*kept, *entries)}
     for entry in old:
@@ -154,21 +154,21 @@ def _describe(bundle: Bundle, entries: Sequence[Mapping[str, Any]]) -> None:
             (bundle.path / entry["file"]).unlink(missing_ok=True)
 
 
-def _same(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Return what identifies a plan's purpose: network, flavour and GPU. A bundle holds one plan for each."""
+def _purpose(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return what identifies a plan's purpose: network, flavor and GPU. A bundle holds one plan for each."""
     key = entry["key"]
-    place = key.get("capabilities") if entry["flavour"] == RTX else key.get("device")
-    return entry["role"], entry["precision"], entry["flavour"], repr(place)
+    place = key.get("capabilities") if entry["flavor"] == RTX else key.get("device")
+    return entry["role"], entry["precision"], entry["flavor"], repr(place)
 
 
-class _Written:
+class _WrittenFiles:
     """Files written so far; they are removed unless `keep` is called."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths: list[Path] = []
 
-    def __enter__(self) -> _Written:
+    def __enter__(self) -> _WrittenFiles:
         return self
 
     def write(self, name: str, content: bytes) -> None:

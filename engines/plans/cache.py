@@ -45,7 +45,7 @@ SCHEMA = 1
 OTHER_DEVICE = "different models of devices"
 """Text of TensorRT's warning that a plan was built on another GPU model: it may run slowly or incorrectly."""
 
-_PATIENCE = {TENSORRT: "minutes", RTX: "seconds"}
+_BUILD_TIME = {TENSORRT: "minutes", RTX: "seconds"}
 """How long building takes, for messages."""
 
 
@@ -81,7 +81,7 @@ def load_plan(
     device: Device,
     *,
     batches: Sequence[int],
-    flavour: str = TENSORRT,
+    flavor: str = TENSORRT,
     folder: str | Path | None = None,
     show: bool = True,
 ) -> Plan:
@@ -91,7 +91,7 @@ def load_plan(
         network: a bundle's network; its ONNX file determines the precision.
         device: the GPU; its context must be current.
         batches: the batch sizes that will be run, ascending.
-        flavour: "tensorrt" or "tensorrt_rtx".
+        flavor: "tensorrt" or "tensorrt_rtx".
         folder: the cache folder; None: default_folder().
         show: whether to show the progress of a build.
 
@@ -102,51 +102,51 @@ def load_plan(
             written.
         KeyboardInterrupt: Ctrl-C during the build.
     """
-    library = tensorrt_library.library(flavour)
-    recipe = settings_for(network, batches, flavour, device.compute_capability)
-    key = plan_key(library, network, recipe, device)
+    library = tensorrt_library.library(flavor)
+    settings = settings_for(network, batches, flavor, device.compute_capability)
+    key = plan_key(library, network, settings, device)
     folder = Path(folder) if folder is not None else default_folder()
     stem = _stem(network, device, key)
     path = folder / f"{stem}.plan"
-    kernels = folder / f"{stem}-{_named(device.name)}.kernels"
+    kernels = folder / f"{stem}-{_file_name(device.name)}.kernels"
     runtime = library.runtime()
     if (found := _from_bundle(library, runtime, network, key)) is not None:
         return Plan(*found, kernels)
-    with _explained(folder, "make"):
+    with _with_advice(folder, "make"):
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(path.with_suffix(".lock"), f"another process is building {network.label}"):
         mark = library.log.mark()
-        engine = _kept(library, runtime, path, key)
+        engine = _cached_engine(library, runtime, path, key)
         if engine is None:
-            _build_into(library, network, recipe, device, path, key, show)
-            engine = _kept(library, runtime, path, key)
+            _build_into(library, network, settings, device, path, key, show)
+            engine = _cached_engine(library, runtime, path, key)
         if engine is None:
             what = f"{network.label}: TensorRT does not load the plan that it has just built"
             raise library.failure(what, mark)
-    return Plan(engine, runtime, recipe.profiles, path, kernels)
+    return Plan(engine, runtime, settings.profiles, path, kernels)
 
 
 def settings_for(
-    network: Network, batches: Sequence[int], flavour: str, capability: str | None
+    network: Network, batches: Sequence[int], flavor: str, capability: str | None
 ) -> BuildSettings:
     """Return how the plan of a network is built.
 
     Args:
         batches: the batch sizes that will be run, ascending.
-        flavour: "tensorrt" or "tensorrt_rtx".
+        flavor: "tensorrt" or "tensorrt_rtx".
         capability: compute capability of the GPU, "89" for 8.9; None: the default of TensorRT for RTX.
 
     Raises:
         BackendUnavailable: TensorRT for RTX does not support the capability.
     """
-    if flavour == RTX and capability is not None and (reason := rtx.unavailable(capability)):
+    if flavor == RTX and capability is not None and (reason := rtx.unavailable(capability)):
         raise BackendUnavailable(reason)
-    named = rtx.capabilities_for(capability) if flavour == RTX and capability is not None else ()
+    named = rtx.capabilities_for(capability) if flavor == RTX and capability is not None else ()
     return BuildSettings(profiles_for(batches), tf32=network.precision != "fp32", capabilities=named)
 
 
 def plan_key(
-    library: Library, network: Network, recipe: BuildSettings, device: Device | None
+    library: Library, network: Network, settings: BuildSettings, device: Device | None
 ) -> dict[str, Any]:
     """Return everything that a plan depends on, under stable names, as enum numbers change between versions.
 
@@ -157,7 +157,7 @@ def plan_key(
         device: the plan's GPU; ignored for TensorRT for RTX, where it may be None.
     """
     place: dict[str, Any] = {}
-    if library.flavour != RTX:
+    if library.flavor != RTX:
         assert device is not None
         place = {
             "cuda": device.cuda_major,
@@ -170,18 +170,18 @@ def plan_key(
         }
     return {
         "schema": SCHEMA,
-        "flavour": library.flavour,
+        "flavor": library.flavor,
         "version": library.version,
         **place,
         "onnx_sha256": network.sha256,
         "precision": network.precision,
-        **json.loads(json.dumps(dataclasses.asdict(recipe))),
+        **json.loads(json.dumps(dataclasses.asdict(settings))),
     }
 
 
 def _stem(network: Network, device: Device, key: Mapping[str, Any]) -> str:
     """Return a readable name followed by the hash that distinguishes plans."""
-    place = "rtx" if key["flavour"] == RTX else f"sm{device.compute_capability}"
+    place = "rtx" if key["flavor"] == RTX else f"sm{device.compute_capability}"
     readable = f"{network.bundle.name}-{network.role}-{network.precision}-{place}"
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '', readable)}-{digest[:16]}"
@@ -191,7 +191,7 @@ def _from_bundle(
     library: Library, runtime: trt.Runtime, network: Network, key: Mapping[str, Any]
 ) -> tuple[trt.ICudaEngine, trt.Runtime, tuple[Profile, ...], Path] | None:
     """Return the engine and profiles of a plan stored in the bundle; None if none fits and loads."""
-    for part in network.plans(library.flavour):
+    for part in network.plans(library.flavor):
         source = network.bundle.path / part.file
         if (profiles := serves(part.key, key)) is None:
             log.info(
@@ -223,7 +223,7 @@ def serves(plan: Mapping[str, Any], required: Mapping[str, Any]) -> tuple[Profil
         return None
 
 
-def _kept(
+def _cached_engine(
     library: Library, runtime: trt.Runtime, path: Path, key: Mapping[str, Any]
 ) -> trt.ICudaEngine | None:
     """Return the engine of a cached plan; None if there is none, or if it was damaged and has been set aside."""
@@ -235,11 +235,11 @@ def _kept(
         _set_aside(path, f"its note cannot be read: {error}")
         return None
     if not isinstance(note, dict) or note.get("key") != key:
-        _set_aside(path, "its note is about something else")
+        _set_aside(path, "its note describes another plan")
         return None
     plan = path.read_bytes()
     if hashlib.sha256(plan).hexdigest() != note.get("plan_sha256"):
-        _set_aside(path, "it is damaged: its SHA-256 is not the noted one")
+        _set_aside(path, "it is damaged: its SHA-256 differs from the one in its note")
         return None
     mark = library.log.mark()
     engine = runtime.deserialize_cuda_engine(plan)
@@ -263,7 +263,7 @@ def _set_aside(path: Path, reason: str) -> None:
 def _build_into(
     library: Library,
     network: Network,
-    recipe: BuildSettings,
+    settings: BuildSettings,
     device: Device,
     path: Path,
     key: Mapping[str, Any],
@@ -271,18 +271,18 @@ def _build_into(
 ) -> None:
     """Build a plan and write it with its note."""
     onnx = network.read()
-    batches = ", ".join(f"{p.smallest}-{p.largest}" for p in recipe.profiles)
+    batches = ", ".join(f"{p.smallest}-{p.largest}" for p in settings.profiles)
     log.info("building the TensorRT plan of %s for batches %s", network.label, batches)
     if show:
         from rich.console import Console
 
         Console(stderr=True).print(
-            f"Building the {library.name} plan of {network.label} for {device.name}: {_PATIENCE[library.flavour]}, "
+            f"Building the {library.name} plan of {network.label} for {device.name}: {_BUILD_TIME[library.flavor]}, "
             f"once. Kept in {path}"
         )
     started = time.monotonic()
     with _timings(path.parent, library, device) as timing:
-        plan = build(library, onnx, recipe, timing, label=network.label, active=device.active, show=show)
+        plan = build(library, onnx, settings, timing, label=network.label, active=device.active, show=show)
     note = {
         "key": key,
         "plan_sha256": hashlib.sha256(plan).hexdigest(),
@@ -291,13 +291,13 @@ def _build_into(
         "seconds": round(time.monotonic() - started, 1),
     }
     # The note is written last: a plan without a note counts as unfinished.
-    with _explained(path, f"write the {len(plan) / 1e6:.0f} MB of"):
+    with _with_advice(path, f"write the {len(plan) / 1e6:.0f} MB of"):
         with replacing(path) as file:
             file.write(plan)
         write_json(path.with_suffix(".json"), note, indent=1)
 
 
-def _named(text: str) -> str:
+def _file_name(text: str) -> str:
     """Return a text in a form that fits in a file name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
 
@@ -305,10 +305,10 @@ def _named(text: str) -> str:
 @contextmanager
 def _timings(folder: Path, library: Library, device: Device) -> Iterator[TimingCache]:
     """Layer timings of a TensorRT version and a device; written back even if the build is stopped."""
-    if library.flavour == RTX:  # it ignores timing caches
+    if library.flavor == RTX:  # it ignores timing caches
         yield TimingCache()
         return
-    name = _named(f"timings-{library.version}-{device.name}")
+    name = _file_name(f"timings-{library.version}-{device.name}")
     path = folder / f"{name}.cache"
     with _locked(path.with_suffix(".lock"), "another process is writing timings"):
         timing = TimingCache(path.read_bytes() if path.exists() else b"")
@@ -332,7 +332,7 @@ def _locked(path: Path, busy: str) -> Iterator[None]:
     import filelock
 
     lock = filelock.FileLock(path)
-    with _explained(path, "lock"):
+    with _with_advice(path, "lock"):
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -345,7 +345,7 @@ def _locked(path: Path, busy: str) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(path: Path, action: str) -> Iterator[None]:
+def _with_advice(path: Path, action: str) -> Iterator[None]:
     """Turn an OSError into an error that says what was being done and what to do."""
     try:
         yield

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("oaks.tensorrt")
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
-"""The flavours: ordinary TensorRT for every NVIDIA GPU, and TensorRT for RTX."""
+"""The flavors: ordinary TensorRT for every NVIDIA GPU, and TensorRT for RTX."""
 
 OLDEST = {TENSORRT: (10, 3), RTX: (1, 7)}
 """The oldest version of each that has the Python names used here."""
@@ -74,8 +74,8 @@ class Log:
     def tail(self, mark: int = 0, count: int = 8) -> str:
         """Return the last warnings and errors since a mark; if there are none, the last lines of any kind."""
         lines = self.since(mark)
-        grave = [line for line in lines if not line.startswith("INFO")]
-        return "\n".join((grave or lines)[-count:]) or "(TensorRT wrote nothing)"
+        important = [line for line in lines if not line.startswith("INFO")]
+        return "\n".join((important or lines)[-count:]) or "(TensorRT wrote nothing)"
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class Library:
     """A TensorRT library and its log in this process.
 
     Attributes:
-        flavour: TENSORRT or RTX.
+        flavor: TENSORRT or RTX.
         trt: the module.
         logger: the trt.ILogger that all builders, parsers and runtimes share.
         log: the log that the logger writes to.
     """
 
-    flavour: str
+    flavor: str
     trt: ModuleType
     logger: tensorrt.ILogger
     log: Log
@@ -101,7 +101,7 @@ class Library:
     @property
     def name(self) -> str:
         """Name with the version, for messages."""
-        return f"{_NAMES[self.flavour]} {self.version}"
+        return f"{_NAMES[self.flavor]} {self.version}"
 
     def failure(self, what: str, mark: int = 0) -> TensorRTError:
         """Return an exception that says what failed and what TensorRT wrote since the mark."""
@@ -132,32 +132,32 @@ _lock = threading.Lock()
 _loaded: dict[str, Library] = {}
 
 
-def library(flavour: str = TENSORRT) -> Library:
+def library(flavor: str = TENSORRT) -> Library:
     """Return a TensorRT library, imported on the first call.
 
     Args:
-        flavour: TENSORRT or RTX.
+        flavor: TENSORRT or RTX.
 
     Raises:
         BackendUnavailable: it is not installed, cannot be loaded, or is older than OLDEST.
     """
     with _lock:
-        if flavour not in _loaded:
-            _loaded[flavour] = _load(flavour)
-        return _loaded[flavour]
+        if flavor not in _loaded:
+            _loaded[flavor] = _load(flavor)
+        return _loaded[flavor]
 
 
-def _load(flavour: str) -> Library:
-    name, install = _NAMES[flavour], _INSTALL[flavour]
+def _load(flavor: str) -> Library:
+    name, install = _NAMES[flavor], _INSTALL[flavor]
     try:
-        trt = rtx.load() if flavour == RTX else importlib.import_module("tensorrt")
+        trt = rtx.load() if flavor == RTX else importlib.import_module("tensorrt")
     except (ImportError, OSError) as error:
         raise BackendUnavailable(f"{name} cannot be imported: {error}; {install}") from error
-    if tuple(int(part) for part in trt.__version__.split(".")[:2]) < OLDEST[flavour]:
-        oldest = ".".join(map(str, OLDEST[flavour]))
+    if tuple(int(part) for part in trt.__version__.split(".")[:2]) < OLDEST[flavor]:
+        oldest = ".".join(map(str, OLDEST[flavor]))
         raise BackendUnavailable(f"{name} must be {oldest} or newer, got {trt.__version__}; {install}")
     lines = Log()
-    return Library(flavour, trt, _logger(trt, lines), lines)
+    return Library(flavor, trt, _logger(trt, lines), lines)
 
 
 def _logger(trt: ModuleType, lines: Log) -> tensorrt.ILogger:

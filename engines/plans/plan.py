@@ -80,7 +80,7 @@ class TimingCache:
 def build(
     library: Library,
     onnx: bytes,
-    recipe: BuildSettings,
+    settings: BuildSettings,
     timing: TimingCache,
     *,
     label: str,
@@ -92,7 +92,7 @@ def build(
     Args:
         library: TensorRT.
         onnx: the model, with its weights.
-        recipe: how to build it.
+        settings: how to build it.
         timing: read, and updated even if the build fails; TensorRT for RTX ignores it.
         label: name of the network in messages.
         active: makes the GPU to build for current in the building thread.
@@ -109,7 +109,7 @@ def build(
 
     def work(cancelled: threading.Event) -> bytes:
         with active():
-            return _build(library, onnx, recipe, timing, label, Phases(progress, cancelled))
+            return _build(library, onnx, settings, timing, label, Phases(progress, cancelled))
 
     progress: Progress | None = None
     if show:
@@ -121,7 +121,7 @@ def build(
 
 
 def _build(
-    library: Library, onnx: bytes, recipe: BuildSettings, timing: TimingCache, label: str, phases: Phases
+    library: Library, onnx: bytes, settings: BuildSettings, timing: TimingCache, label: str, phases: Phases
 ) -> bytes:
     mark = library.log.mark()
     builder = library.builder()
@@ -131,19 +131,19 @@ def _build(
     # The parser owns the network's weights and must live until the plan is built.
     parser = _parse(library, network, onnx, label, mark)
     config = builder.create_builder_config()
-    for number, profile in enumerate(recipe.profiles):
+    for number, profile in enumerate(settings.profiles):
         _add_profile(library, builder, network, config, profile, number, label)
-    if not recipe.tf32:
+    if not settings.tf32:
         config.clear_flag(trt.BuilderFlag.TF32)
-    config.builder_optimization_level = recipe.level
+    config.builder_optimization_level = settings.level
     watching = monitor(library, phases)
     config.progress_monitor = watching
-    if library.flavour == RTX:
-        rtx.configure(library, config, recipe.capabilities)
+    if library.flavor == RTX:
+        rtx.configure(library, config, settings.capabilities)
     else:
-        _start_from(library, config, timing)
+        _set_timing_cache(library, config, timing)
     plan = builder.build_serialized_network(network, config)
-    if library.flavour != RTX:  # it ignores timing caches
+    if library.flavor != RTX:  # it ignores timing caches
         measured = config.get_timing_cache()
         if measured is not None:
             timing.content = bytes(measured.serialize())
@@ -203,7 +203,7 @@ def _add_profile(
         raise library.failure(f"{label}: TensorRT refuses batches {profile.smallest} to {profile.largest}")
 
 
-def _start_from(library: Library, config: trt.IBuilderConfig, timing: TimingCache) -> None:
+def _set_timing_cache(library: Library, config: trt.IBuilderConfig, timing: TimingCache) -> None:
     """Give the builder the earlier timings, or an empty cache if TensorRT does not accept them."""
     known = config.create_timing_cache(timing.content)
     if known is not None and config.set_timing_cache(known, False):

@@ -96,7 +96,7 @@ def export(
         from oaks.engines.export.export import export as export_pose
 
         options.leave_out(for_detectors, "for a pose network")
-        flavour = _flavour(plan)  # checked before the long export
+        flavor = _flavor(plan)  # checked before the long export
         bundle = export_pose(
             checkpoint, ks, crops=crops, keep_float=keep_float or None, float_ks=float_ks, detector=detector,
             **shared,
@@ -109,10 +109,10 @@ def export(
         from oaks.engines.plans.ahead import plan_bundle
 
         output.kept = f"{out} has no plans"
-        show_plans(output, plan_bundle(out, precisions=precision, flavour=flavour, show=not output.quiet))
+        show_plans(output, plan_bundle(out, precisions=precision, flavor=flavor, show=not output.quiet))
 
 
-def _flavour(plan: str | None) -> str:
+def _flavor(plan: str | None) -> str:
     """The TensorRT library that --plan names.
 
     Raises:
@@ -121,13 +121,13 @@ def _flavour(plan: str | None) -> str:
     """
     from oaks.engines.plans.library import RTX, TENSORRT, library
 
-    flavours = {"rtx": RTX, "trt": TENSORRT}
+    flavors = {"rtx": RTX, "trt": TENSORRT}
     if plan is None:
         return RTX
-    if plan not in flavours:
+    if plan not in flavors:
         raise ArgumentError(f"--plan must be rtx or trt, got {plan!r}")
-    library(flavours[plan])
-    return flavours[plan]
+    library(flavors[plan])
+    return flavors[plan]
 
 
 def _tolerance(text: str) -> tuple[str, float]:

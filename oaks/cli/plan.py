@@ -26,7 +26,7 @@ def plan(
         list[str],
         typer.Option(help="fp32, fp16, int8, or auto (the precision that the Engine chooses). Repeatable."),
     ] = ["auto"],  # noqa: B006
-    flavour: Annotated[
+    flavor: Annotated[
         str,
         typer.Option(
             help="Library: tensorrt_rtx (needs no GPU; for several GPUs) or tensorrt (for this machine's GPU)."
@@ -50,7 +50,7 @@ def plan(
 
     output.kept = f"{bundle} is unchanged"
     made = plan_bundle(
-        bundle, precisions=precision, flavour=flavour, capabilities=capability, max_batch=max_batch, flip=flip,
+        bundle, precisions=precision, flavor=flavor, capabilities=capability, max_batch=max_batch, flip=flip,
         device=gpu, show=not output.quiet,
     )  # fmt: skip
     show_plans(output, made)

@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("oaks")
 
-FLAVOURS = ("tensorrt", "tensorrt_rtx")
-"""Flavours of oaks.engines.plans.library, in the order in which they are tried."""
+FLAVORS = ("tensorrt", "tensorrt_rtx")
+"""Flavors of oaks.engines.plans.library, in the order in which they are tried."""
 
 
 def default_device() -> str:
     return "cuda"
 
 
-def unavailable(device: str, flavours: Sequence[str] = FLAVOURS) -> str | None:
-    """Return why no library of these flavours can run there, and what to install or change; or None."""
+def unavailable(device: str, flavors: Sequence[str] = FLAVORS) -> str | None:
+    """Return why no library of these flavors can run there, and what to install or change; or None."""
     if inherited("pycuda.driver"):
         return (
             "CUDA was loaded before this process was forked and does not work in the fork; start processes with "
             "multiprocessing's method 'spawn'"
         )
-    return _choose(device, flavours)[1]
+    return _choose(device, flavors)[1]
 
 
 def open_memory(device: str) -> DeviceMemory:
@@ -57,13 +57,13 @@ def open_executor(
     memory: DeviceMemory,
     threads: int | None,
     batches: Sequence[int],
-    flavours: Sequence[str] = FLAVOURS,
+    flavors: Sequence[str] = FLAVORS,
 ) -> TensorRTExecutor:
     """Load the network's plan; build it first if there is none that fits.
 
     Raises:
         ArgumentError: bf16, which a plan supports only if the ONNX file states it.
-        BackendUnavailable: no library of these flavours can run on the memory's device.
+        BackendUnavailable: no library of these flavors can run on the memory's device.
         BundleError: the ONNX file has changed, or has inputs or outputs that a pose network cannot have.
         TensorRTError: TensorRT cannot build or load the plan.
     """
@@ -71,14 +71,14 @@ def open_executor(
         raise ArgumentError(
             "precision must be that of an ONNX file with backend 'tensorrt', got 'bf16'; pass 'fp16'"
         )
-    flavour, reason = _choose(memory.device, flavours)
-    if flavour is None:
+    flavor, reason = _choose(memory.device, flavors)
+    if flavor is None:
         raise BackendUnavailable(f"{memory.device}: {reason}")
-    return TensorRTExecutor(network, memory, batches, flavour)
+    return TensorRTExecutor(network, memory, batches, flavor)
 
 
-def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[None, str]:
-    """Return the first flavour whose library is installed and supports the device; or why there is none."""
+def _choose(device: str, flavors: Sequence[str]) -> tuple[str, None] | tuple[None, str]:
+    """Return the first flavor whose library is installed and supports the device; or why there is none."""
     try:
         index = gpus.index_of(device)
     except ValueError as error:
@@ -95,16 +95,16 @@ def _choose(device: str, flavours: Sequence[str]) -> tuple[str, None] | tuple[No
     except ImportError as error:
         return None, f"{error}; `pip install 'oaks[tensorrt]'`"
     reasons = []
-    for flavour in flavours:
-        if flavour == RTX and (reason := rtx.unavailable(gpus.compute_capability(index))):
+    for flavor in flavors:
+        if flavor == RTX and (reason := rtx.unavailable(gpus.compute_capability(index))):
             reasons.append(reason)
             continue
         try:
-            library(flavour)
+            library(flavor)
         except BackendUnavailable as error:
             reasons.append(str(error))
             continue
-        return flavour, None
+        return flavor, None
     return None, "; ".join(reasons)
 
 
@@ -114,22 +114,22 @@ class TensorRTExecutor:
     The contexts run one after another on the memory's stream, so they share one block of memory for activations.
     """
 
-    def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int], flavour: str) -> None:
+    def __init__(self, network: Network, memory: DeviceMemory, batches: Sequence[int], flavor: str) -> None:
         from oaks.engines.plans.cache import load_plan
         from oaks.engines.plans.library import RTX, library
         from oaks.engines.plans.rtx import RuntimeCache
 
-        self._library: Library = library(flavour)
+        self._library: Library = library(flavor)
         self._label, self._memory = network.label, memory
-        if flavour == RTX and network.precision == "int8":
+        if flavor == RTX and network.precision == "int8":
             log.warning(
                 "%s: TensorRT-RTX moves more bytes in int8 than in fp16; prefer precision 'fp16'",
                 network.label,
             )
-        plan = load_plan(network, memory.place, batches=batches, flavour=flavour)
+        plan = load_plan(network, memory.place, batches=batches, flavor=flavor)
         self._plan: Plan | None = plan
         self._kernels: RuntimeCache | None = None
-        if flavour == RTX:
+        if flavor == RTX:
             self._kernels = RuntimeCache(self._library, plan.engine, plan.kernels)
         engine = plan.engine
         trt = self._library.trt
@@ -142,7 +142,7 @@ class TensorRTExecutor:
         size = max(engine.get_device_memory_size_for_profile_v2(index) for index in range(len(plan.profiles)))
         self._activations: DeviceArray | None = memory.empty((size,), np.uint8)
         self.details: dict[str, Any] = {
-            "runtime": f"{flavour} {self._library.version}",
+            "runtime": f"{flavor} {self._library.version}",
             "file": network.file,
             "precision": network.precision,
             "plan": str(plan.path),
@@ -258,7 +258,7 @@ class BoundContext:
         from oaks.engines.plans.rtx import can_be_captured
 
         mark, stream = self.library.log.mark(), self.memory.stream
-        asks = self.memory.capturing and self.library.flavour == "tensorrt_rtx"
+        asks = self.memory.capturing and self.library.flavor == "tensorrt_rtx"
         if asks and not can_be_captured(self.context, stream):
             raise self.library.failure(f"{self.label}: TensorRT-RTX cannot be captured here", mark)
         if not self.context.execute_async_v3(stream):

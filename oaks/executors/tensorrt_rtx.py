@@ -7,9 +7,9 @@ from functools import partial
 from oaks.executors import tensorrt
 from oaks.executors.tensorrt import default_device, open_memory
 
-_FLAVOURS = ("tensorrt_rtx",)
+_FLAVORS = ("tensorrt_rtx",)
 
-unavailable = partial(tensorrt.unavailable, flavours=_FLAVOURS)
-open_executor = partial(tensorrt.open_executor, flavours=_FLAVOURS)
+unavailable = partial(tensorrt.unavailable, flavors=_FLAVORS)
+open_executor = partial(tensorrt.open_executor, flavors=_FLAVORS)
 
 __all__ = ["default_device", "open_executor", "open_memory", "unavailable"]

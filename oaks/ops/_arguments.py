@@ -1,4 +1,4 @@
-"""Checks of the operations' arguments: what an array is, where it lies, and whether it fits.
+"""Checks of the operations' arguments: type, shape, memory and device of arrays, and single values.
 
 Each check raises ArgumentError, which names the argument, if it fails.
 """
@@ -60,7 +60,7 @@ class CheckedArray(NamedTuple):
 
 
 def is_device_array(value: object) -> bool:
-    """Return whether a value lies on a CUDA device: whether it has `__cuda_array_interface__`."""
+    """Return whether a value is an array on a CUDA device, that is, has `__cuda_array_interface__`."""
     return hasattr(value, "__cuda_array_interface__")
 
 
@@ -90,7 +90,7 @@ def device_array(name: str, value: Any) -> CheckedArray:
     address, read_only = interface["data"]
     address = int(address or 0)
     if not 0 <= address <= _MAX_ADDRESS:
-        raise ArgumentError(f"{name} must lie at an address of 64 bits, got {address}")
+        raise ArgumentError(f"{name} must be at a 64-bit address, got {address}")
     return CheckedArray(name, value, address, shape, dtype, True, not read_only, array_stream(value))
 
 
@@ -136,7 +136,7 @@ def input_array(
     Args:
         shape: its dimensions; None for any size.
     """
-    check_place(name, value, on_device)
+    check_device(name, value, on_device)
     array = device_array(name, value) if on_device else host_array(name, value, dtypes, convert=convert)
     if array.dtype not in dtypes:
         raise ArgumentError(f"{name} must be {' or '.join(map(str, dtypes))}, got {array.dtype}")
@@ -149,12 +149,12 @@ def float_array(name: str, value: Any, shape: Shape, *, on_device: bool) -> Chec
     return input_array(name, value, (FLOAT32,), shape, on_device=on_device, convert=True)
 
 
-def check_place(name: str, value: Any, on_device: bool) -> None:
-    """Refuse an array that lies elsewhere than the other arrays of the call."""
+def check_device(name: str, value: Any, on_device: bool) -> None:
+    """Refuse an array in host memory if the other arrays of the call are on a device, and the reverse."""
     if is_device_array(value) != on_device:
         places = {True: "on the device", False: "in host memory"}
         raise ArgumentError(
-            f"{name} must lie {places[on_device]} like the other arrays, got one {places[not on_device]}"
+            f"{name} must be {places[on_device]} like the other arrays, got one {places[not on_device]}"
         )
 
 
@@ -168,7 +168,7 @@ def output_array(
                 f"out must hold {name} ({dtype}, shape {shape}) for arrays on a device, got None"
             )
         value = empty(shape, dtype)
-    check_place(f"{name} in out", value, on_device)
+    check_device(f"{name} in out", value, on_device)
     if not on_device and not isinstance(value, np.ndarray):
         raise ArgumentError(f"{name} in out must be a NumPy array, got {type(value).__name__}")
     if not on_device and not value.flags.c_contiguous:
@@ -190,14 +190,14 @@ def split_outputs(out: Any, names: Sequence[str]) -> list[Any]:
     if out is None:
         return [None] * len(names)
     if not isinstance(out, (tuple, list)) or len(out) != len(names):
-        came = f"{len(out)} of them" if isinstance(out, (tuple, list)) else type(out).__name__
+        got = f"{len(out)} of them" if isinstance(out, (tuple, list)) else type(out).__name__
         raise ArgumentError(
-            f"out must be a tuple ({', '.join(names)}), with None where it may be left out, got {came}"
+            f"out must be a tuple ({', '.join(names)}), with None for results to allocate, got {got}"
         )
     return list(out)
 
 
-def check_apart(written: Sequence[CheckedArray], read: Sequence[CheckedArray | None]) -> None:
+def check_no_overlap(written: Sequence[CheckedArray], read: Sequence[CheckedArray | None]) -> None:
     """Refuse outputs that share memory with an input or with one another."""
     for i, array in enumerate(written):
         for other in [*written[:i], *read]:
@@ -228,7 +228,7 @@ def check_numbers(name: str, value: Any, shape: Shape, expected: str, *, whole: 
 def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> int:
     """Return the stream to run on: the given one, otherwise the first that an array names, otherwise the default.
 
-    By events, it waits for every other stream that an array names.
+    That stream is made to wait for every other stream that an array names.
     """
     if stream is None:
         stream = next((a.stream for a in arrays if a is not None and a.stream is not None), 0)
@@ -241,17 +241,17 @@ def common_stream(arrays: Sequence[CheckedArray | None], stream: int | None) -> 
     return stream
 
 
-def place_to_run(
+def prepare_run(
     written: Sequence[CheckedArray], read: Sequence[CheckedArray | None], stream: int | None
 ) -> tuple[_Operations, int]:
-    """Return the native functions, and their thread count or stream, for an operation on checked arrays.
+    """Return the native functions for the arrays' device, and their last argument: the thread count or the stream.
 
     Outputs must not share memory with other arrays.
 
     Raises:
-        BackendUnavailable: the arrays lie on a device, and this build or this machine has none.
+        BackendUnavailable: the arrays are on a device, and this build has no CUDA support or there is no device.
     """
-    check_apart(written, read)
+    check_no_overlap(written, read)
     return native.target(written[0].on_device, common_stream([*read, *written], stream))
 
 
@@ -282,7 +282,7 @@ def check_flag(name: str, value: Any) -> None:
         raise ArgumentError(f"{name} must be True or False, got {value!r}")
 
 
-def take_maps(name: str, value: Any, *, on_device: bool) -> CheckedArray:
+def input_maps(name: str, value: Any, *, on_device: bool) -> CheckedArray:
     """Check heatmaps (N, K, h, w), float32 or float16, of at least one keypoint, row and column."""
     if isinstance(value, np.ndarray):
         _check_map_size(name, value.shape)  # before an array that is not contiguous is copied

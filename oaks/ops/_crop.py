@@ -15,15 +15,15 @@ from oaks.ops._arguments import (
     MAX_SIDE,
     CheckedArray,
     address_of,
+    check_device,
     check_flag,
     check_numbers,
-    check_place,
     device_array,
     input_boxes,
     input_frame_index,
     is_device_array,
     output_array,
-    place_to_run,
+    prepare_run,
     split_outputs,
 )
 
@@ -102,7 +102,7 @@ def crop(
     pixels = output_array("pixels", pixels_out, _pixel_dtype(dtype, pixels_out), shape, on_device=on_device)
     transforms = output_array("transforms", transforms_out, FLOAT32, (count, 2, 3), on_device=on_device)
 
-    module, run = place_to_run([pixels, transforms], [*owners, rectangle, index], stream)
+    module, run = prepare_run([pixels, transforms], [*owners, rectangle, index], stream)
     module.crop(
         views, rectangle.address, address_of(index), pixels.address, transforms.address,
         count, height, width, pixels.dtype == np.float16, mirrored, color == "bgr",
@@ -148,7 +148,7 @@ def _check_frame_shape(name: str, shape: tuple[int, ...], largest_rank: int) -> 
 
 def _frame_array(name: str, frame: Any, on_device: bool, largest_rank: int) -> CheckedArray:
     """Check a frame. Pixels of a row must be adjacent; host rows need not be, as in a view of a larger image."""
-    check_place(name, frame, on_device)
+    check_device(name, frame, on_device)
     if on_device:
         array = device_array(name, frame)
         if array.dtype != np.uint8:
@@ -196,9 +196,7 @@ def _frame_index(frame_index: Any, count: int, frame_count: int, on_device: bool
     index = input_frame_index(frame_index, count, on_device)
     assert index is not None
     if not on_device and count and not (index.owner.min() >= 0 and index.owner.max() < frame_count):
-        raise ArgumentError(
-            f"frame_index must lie between 0 and {frame_count - 1}, got {index.owner.tolist()}"
-        )
+        raise ArgumentError(f"frame_index must be from 0 to {frame_count - 1}, got {index.owner.tolist()}")
     return index
 
 

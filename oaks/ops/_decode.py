@@ -13,18 +13,18 @@ from oaks.ops._arguments import (
     FLOAT32,
     MAX_FRAME_SIDE,
     address_of,
-    check_apart,
     check_flag,
     check_keypoint_count,
+    check_no_overlap,
     check_numbers,
     flip_order,
     float_array,
     input_array,
+    input_maps,
     is_device_array,
     output_array,
-    place_to_run,
+    prepare_run,
     split_outputs,
-    take_maps,
 )
 
 REFINEMENTS = {"none": 0, "second_peak": 1, "gradient": 2, "dark": 3}
@@ -91,7 +91,7 @@ def decode(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(heatmaps)
-    maps = take_maps("heatmaps", heatmaps, on_device=on_device)
+    maps = input_maps("heatmaps", heatmaps, on_device=on_device)
     count, keypoints, height, width = maps.shape
     check_keypoint_count(keypoints, native.max_keypoints)
     check_choice("refine", refine, REFINEMENTS)
@@ -118,9 +118,9 @@ def decode(
         averaged = output_array("heatmaps", maps_out, maps.dtype, maps.shape, on_device=on_device)
         # The averaged maps may replace the input, but must not overlap it otherwise.
         beside = [] if averaged.address == maps.address else [maps]
-        check_apart([averaged], [*beside, mirror, matrix])
+        check_no_overlap([averaged], [*beside, mirror, matrix])
 
-    module, run = place_to_run([points, heat], [maps, mirror, matrix, averaged], stream)
+    module, run = prepare_run([points, heat], [maps, mirror, matrix, averaged], stream)
     module.decode(
         maps.address, address_of(mirror), address_of(matrix),
         points.address, heat.address, address_of(averaged),

@@ -22,7 +22,7 @@ from oaks.ops._arguments import (
     input_array,
     is_device_array,
     output_array,
-    place_to_run,
+    prepare_run,
     split_outputs,
 )
 
@@ -90,7 +90,7 @@ def decode_simcc(
     points = output_array("points", points_out, FLOAT32, (count, keypoints, 2), on_device=on_device)
     heat = output_array("heat", heat_out, FLOAT32, (count, keypoints), on_device=on_device)
 
-    module, run = place_to_run([points, heat], [across, down, *opposite, matrix], stream)
+    module, run = prepare_run([points, heat], [across, down, *opposite, matrix], stream)
     module.decode_simcc(
         across.address, down.address, address_of(opposite[0]), address_of(opposite[1]), address_of(matrix),
         points.address, heat.address, count, keypoints,

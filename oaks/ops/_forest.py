@@ -17,7 +17,7 @@ from oaks.ops._arguments import (
     input_array,
     is_device_array,
     output_array,
-    place_to_run,
+    prepare_run,
 )
 
 MAX_FOREST_NODES = 1 << 20
@@ -197,9 +197,10 @@ class ForestArrays:
 
     Attributes:
         features: number of features of a row.
-        splits: (S, 4) int32 feature, bits of the threshold, leaves that stay, whether NaN goes left; tree by tree.
-        trees: (T + 1, 2) int32, where each tree's splits and leaves begin.
-        leaves: (L,) float32, each tree's from the left.
+        splits: (S, 4) int32 feature, bits of the threshold, bit mask of the leaves that are possible
+            for rows that go right, whether NaN goes left; tree by tree.
+        trees: (T + 1, 2) int32, indices of each tree's first split and first leaf.
+        leaves: (L,) float32, tree by tree, from left to right.
     """
 
     features: int
@@ -237,7 +238,7 @@ def forest(features: Any, model: Forest | ForestArrays, *, out: Any = None, stre
     leaves = input_array("model", arrays.leaves, (FLOAT32,), (None,), on_device=on_device)
     values = output_array("values", out, FLOAT32, rows.shape[:2], on_device=on_device)
 
-    module, run = place_to_run([values], [rows, splits, trees, leaves], stream)
+    module, run = prepare_run([values], [rows, splits, trees, leaves], stream)
     module.forest(
         rows.address, splits.address, trees.address, leaves.address, values.address,
         rows.shape[0] * rows.shape[1], arrays.features, trees.shape[0] - 1, run,

@@ -24,13 +24,13 @@ from oaks.ops._arguments import (
     float_array,
     input_array,
     input_boxes,
+    input_maps,
     input_poses,
     is_device_array,
     left_flags,
     mirror_order,
     output_array,
-    place_to_run,
-    take_maps,
+    prepare_run,
 )
 from oaks.ops._decode import ALIGNMENTS
 
@@ -197,7 +197,7 @@ def map_features(
         BackendUnavailable: device arrays, and a build without CUDA or no device.
     """
     on_device = is_device_array(heatmaps)
-    maps = take_maps("heatmaps", heatmaps, on_device=on_device)
+    maps = input_maps("heatmaps", heatmaps, on_device=on_device)
     count, keypoints = maps.shape[:2]
     mirror = None
     if mirrored is not None:
@@ -239,7 +239,7 @@ def _features(
     names = feature_names(keypoints, maps=maps is not None, mirrored=mirror is not None)
     features = output_array("features", out, FLOAT32, (count, keypoints, len(names)), on_device=on_device)
 
-    module, run = place_to_run([features], [maps, mirror, pose, heat, rectangle, sizes], stream)
+    module, run = prepare_run([features], [maps, mirror, pose, heat, rectangle, sizes], stream)
     height, width = maps.shape[2:] if maps else (0, 0)
     half = maps is not None and maps.dtype == FLOAT16
     module.map_features(

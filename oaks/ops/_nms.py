@@ -18,7 +18,7 @@ from oaks.ops._arguments import (
     input_scores,
     is_device_array,
     output_array,
-    place_to_run,
+    prepare_run,
 )
 
 OKS_THRESHOLD = 0.9
@@ -66,7 +66,7 @@ def box_nms(
     frames = input_frame_index(frame_index, count, on_device)
     kept = output_array("kept", out, INT64, (count,), on_device=on_device)
 
-    module, run = place_to_run([kept], [rectangle, score, frames], stream)
+    module, run = prepare_run([kept], [rectangle, score, frames], stream)
     module.box_nms(
         rectangle.address, score.address, address_of(frames), kept.address,
         count, float(threshold), run,
@@ -118,7 +118,7 @@ def oks_nms(
     frames = input_frame_index(frame_index, count, on_device)
     kept = output_array("kept", out, INT64, (count,), on_device=on_device)
 
-    module, run = place_to_run([kept], [poses, score, area, frames], stream)
+    module, run = prepare_run([kept], [poses, score, area, frames], stream)
     module.oks_nms(
         poses.address, score.address, area.address, address_of(frames), kept.address,
         count, keypoints, float(threshold), values, run,

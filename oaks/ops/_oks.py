@@ -19,7 +19,7 @@ from oaks.ops._arguments import (
     input_poses,
     is_device_array,
     output_array,
-    place_to_run,
+    prepare_run,
 )
 
 
@@ -64,7 +64,7 @@ def oks(
         counts = input_array("visible", visible, (UINT8, BOOL), (count, keypoints), on_device=on_device)
     similarity = output_array("similarity", out, FLOAT32, (first.shape[0], count), on_device=on_device)
 
-    module, run = place_to_run([similarity], [first, second, area, counts], stream)
+    module, run = prepare_run([similarity], [first, second, area, counts], stream)
     module.oks(
         first.address, second.address, area.address, address_of(counts), similarity.address,
         first.shape[0], count, keypoints, values, run,

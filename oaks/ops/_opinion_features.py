@@ -19,7 +19,7 @@ from oaks.ops._arguments import (
     left_flags,
     mirror_order,
     output_array,
-    place_to_run,
+    prepare_run,
 )
 
 SECOND_FEATURES = MappingProxyType(
@@ -86,7 +86,7 @@ def opinion_features(
     shape = (*counts, width + len(SECOND_FEATURES))
     appended = output_array("features", out, FLOAT32, shape, on_device=on_device)
 
-    module, run = place_to_run([appended], [own, pose, other, heat, rectangle], stream)
+    module, run = prepare_run([appended], [own, pose, other, heat, rectangle], stream)
     module.opinion_features(
         address_of(own), pose.address, other.address, heat.address, rectangle.address, appended.address,
         count, keypoints, width, values, left_flags(flip_pairs, keypoints), run,

@@ -11,7 +11,7 @@ from oaks.ops._arguments import (
     float_array,
     is_device_array,
     output_array,
-    place_to_run,
+    prepare_run,
 )
 
 
@@ -72,7 +72,7 @@ def _score(name: str, values: Any, visibility: Any, box_scores: Any, out: Any, s
         box = float_array("box_scores", box_scores, (count,), on_device=on_device)
     scores = output_array("scores", out, FLOAT32, (count,), on_device=on_device)
 
-    module, run = place_to_run([scores], [value, weight, box], stream)
+    module, run = prepare_run([scores], [value, weight, box], stream)
     module.score(
         value.address, address_of(weight), address_of(box), scores.address, count, keypoints, run,
     )  # fmt: skip

@@ -66,7 +66,7 @@ def target(on_device: bool, stream: int) -> tuple[_Operations, int]:
     """Return the native functions for the CPU or the device, and their last argument: a thread count or a stream handle.
 
     Raises:
-        BackendUnavailable: the arrays lie on a device, and this build has no CUDA support or there is no device.
+        BackendUnavailable: the arrays are on a device, and this build has no CUDA support or there is no device.
     """
     if not on_device:
         return cpu, _threads

@@ -25,7 +25,7 @@ def test_options_reach_the_library_and_plans_are_listed(tmp_path, monkeypatch):
     assert "plans/pose.plan" in done.stdout
     assert "1.00 MB" in done.stdout
     assert asked == {
-        "folder": tmp_path, "precisions": ["fp16"], "flavour": "tensorrt_rtx", "capabilities": ["75"], "max_batch": 8,
+        "folder": tmp_path, "precisions": ["fp16"], "flavor": "tensorrt_rtx", "capabilities": ["75"], "max_batch": 8,
         "flip": False, "device": 0, "show": True,
     }  # fmt: skip
     done = CliRunner().invoke(app, [*words, "--json"])

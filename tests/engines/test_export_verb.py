@@ -63,10 +63,10 @@ def test_plans_are_built_in_the_exported_precisions(checkpoints, crops, tmp_path
     from oaks.engines.plans import ahead, library
 
     asked = []
-    monkeypatch.setattr(library, "library", lambda flavour: asked.append(flavour))
+    monkeypatch.setattr(library, "library", lambda flavor: asked.append(flavor))
 
-    def plan_bundle(folder, *, precisions, flavour, show):
-        asked.append((Bundle.load(folder).name, precisions, flavour))
+    def plan_bundle(folder, *, precisions, flavor, show):
+        asked.append((Bundle.load(folder).name, precisions, flavor))
         return [ahead.MadePlan("pose", "fp16", (), "pose.plan", 2_000_000, 1.5)]
 
     monkeypatch.setattr(ahead, "plan_bundle", plan_bundle)
@@ -80,7 +80,7 @@ def test_a_missing_library_is_reported_before_the_export(checkpoints, crops, tmp
     from oaks import BackendUnavailable
     from oaks.engines.plans import library
 
-    def missing(flavour):
+    def missing(flavor):
         raise BackendUnavailable("TensorRT cannot be imported; `pip install 'oaks[tensorrt]'`")
 
     monkeypatch.setattr(library, "library", missing)

@@ -117,7 +117,7 @@ def test_auto_chooses_tensorrt_if_available(tiny, world):
     assert executors.choose_backend("auto", None) == ("tensorrt", "cuda", {})
 
 
-# ---- the flavours
+# ---- the flavors
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_tensorrt_for_rtx_runs_under_both_names(tiny, rtx, name):
 def test_ordinary_tensorrt_comes_first_and_rtx_by_name_never_falls_back(world, rtx, monkeypatch):
     made = tensorrt_stand_in.make("11.4", world)
     monkeypatch.setitem(sys.modules, "tensorrt", made)
-    assert backend._choose("cuda", backend.FLAVOURS) == ("tensorrt", None)
+    assert backend._choose("cuda", backend.FLAVORS) == ("tensorrt", None)
     assert backend._choose("cuda", ("tensorrt_rtx",)) == ("tensorrt_rtx", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     monkeypatch.setattr("oaks.engines.plans.library._loaded", {})

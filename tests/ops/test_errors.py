@@ -235,7 +235,7 @@ def test_too_many_bins_are_refused():
 
 @pytest.mark.parametrize("interface", [{"shape": (-1, 3)}, {"data": (-8, False)}, {"data": (2**64, False)}])
 def test_invalid_cuda_array_interfaces_are_refused(interface):
-    with pytest.raises(ValueError, match=r"heat must (have at most|lie at an address)"):
+    with pytest.raises(ValueError, match=r"heat must (have at most|be at a 64-bit address)"):
         ops.conventional_score(OnDevice(np.zeros((2, 3), np.float32), **interface))
 
 

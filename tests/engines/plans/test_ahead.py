@@ -128,7 +128,7 @@ def test_plans_of_ordinary_tensorrt_are_for_this_gpu(tiny, gpu, monkeypatch):
     world = World()
     world.streams = gpu.streams
     tensorrt_stand_in.install(monkeypatch, "11.4", world)
-    made(tiny, flavour="tensorrt")
+    made(tiny, flavor="tensorrt")
     (plan, _) = Bundle.load(tiny.path).plans
     assert plan.key["device"]["compute_capability"] == "89"
     with oaks.Engine(tiny.path, backend="tensorrt"):
@@ -146,8 +146,8 @@ def test_plans_of_an_untrusted_bundle_can_be_ignored(tiny, world):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"flavour": "tensorflow"}, "flavour must be 'tensorrt_rtx' or 'tensorrt', got 'tensorflow'"),
-        ({"flavour": "tensorrt", "capabilities": ["89"]}, "capabilities must be left out"),
+        ({"flavor": "tensorflow"}, "flavor must be 'tensorrt_rtx' or 'tensorrt', got 'tensorflow'"),
+        ({"flavor": "tensorrt", "capabilities": ["89"]}, "capabilities must be left out"),
         ({"precisions": ["int8"]}, "precision must be one that bundle .*, got 'int8'"),
     ],
 )

@@ -72,8 +72,8 @@ def files(folder: Path, *endings: str) -> list[str]:
 def test_a_plan_is_built_once_and_then_loaded(load, world, gpu, monkeypatch, version):
     monkeypatch.setattr(gpu, "compute_capability", "89")
     tensorrt_stand_in.install(monkeypatch, version, world)
-    flavour = listings.flavour(version)
-    first, second = load(flavour=flavour), load(flavour=flavour)
+    flavor = listings.flavor(version)
+    first, second = load(flavor=flavor), load(flavor=flavor)
     assert (world.built, world.deserialized) == (1, 2)
     assert first.path == second.path
     assert first.profiles == profiles_for(BATCHES)
@@ -87,7 +87,7 @@ def test_the_note_of_a_plan_has_everything_that_it_depends_on(load, tiny, world,
     assert note["onnx"].endswith("tiny/pose.fp32.onnx")
     assert note["key"] == {
         "schema": cache.SCHEMA,
-        "flavour": "tensorrt",
+        "flavor": "tensorrt",
         "version": world.trt.__version__,
         "cuda": 13,
         "system": note["key"]["system"],
@@ -208,10 +208,10 @@ def rtx(world, gpu, monkeypatch):
 
 def with_plan(tiny, load, **changes) -> Bundle:
     """Return the bundle with a plan of its pose network, with a changed key."""
-    made = load(flavour="tensorrt_rtx")
+    made = load(flavor="tensorrt_rtx")
     note = json.loads(made.path.with_suffix(".json").read_text())
     (tiny.path / "pose.plan").write_bytes(made.path.read_bytes())
-    plan = {"role": "pose", "precision": "fp32", "flavour": "tensorrt_rtx", "version": "1.7.1.116",
+    plan = {"role": "pose", "precision": "fp32", "flavor": "tensorrt_rtx", "version": "1.7.1.116",
             "file": "pose.plan", "key": {**note["key"], **changes}}  # fmt: skip
     made.path.unlink()
     return write_bundle(tiny.path, {**tiny.description, "plans": [plan]})
@@ -220,7 +220,7 @@ def with_plan(tiny, load, **changes) -> Bundle:
 @pytest.mark.parametrize("batches", [BATCHES, [1, 2], [3, 8]])
 def test_a_plan_of_the_bundle_is_used_if_its_profiles_cover_the_batches(tiny, load, rtx, batches):
     bundle = with_plan(tiny, load)
-    plan = load(bundle.network("pose"), flavour="tensorrt_rtx", batches=batches)
+    plan = load(bundle.network("pose"), flavor="tensorrt_rtx", batches=batches)
     assert rtx.built == 1
     assert plan.path == tiny.path / "pose.plan"
     assert plan.profiles == profiles_for(BATCHES)
@@ -231,10 +231,10 @@ def test_a_plan_of_the_bundle_is_used_on_every_gpu_that_it_was_built_for(tiny, l
     bundle = with_plan(tiny, load)
     other = pycuda.device(1)
     monkeypatch.setattr(other, "compute_capability", "120")
-    load(bundle.network("pose"), other, flavour="tensorrt_rtx")
+    load(bundle.network("pose"), other, flavor="tensorrt_rtx")
     assert rtx.built == 1
     monkeypatch.setattr(other, "compute_capability", "75")
-    load(bundle.network("pose"), other, flavour="tensorrt_rtx")
+    load(bundle.network("pose"), other, flavor="tensorrt_rtx")
     assert rtx.built == 2
     assert rtx.configs[-1]._values["capabilities"] == ["SM75"]
 
@@ -246,7 +246,7 @@ def test_a_plan_of_the_bundle_is_used_on_every_gpu_that_it_was_built_for(tiny, l
 )  # fmt: skip
 def test_a_plan_of_the_bundle_with_another_key_is_not_used(tiny, load, rtx, changes):
     bundle = with_plan(tiny, load, **changes)
-    plan = load(bundle.network("pose"), flavour="tensorrt_rtx")
+    plan = load(bundle.network("pose"), flavor="tensorrt_rtx")
     assert rtx.built == 2
     assert plan.path.parent.name == "plans"
 
@@ -254,14 +254,14 @@ def test_a_plan_of_the_bundle_with_another_key_is_not_used(tiny, load, rtx, chan
 def test_a_gpu_that_tensorrt_for_rtx_does_not_support_gets_no_plan(load, rtx, gpu, monkeypatch):
     monkeypatch.setattr(gpu, "compute_capability", "90")
     with pytest.raises(BackendUnavailable, match=r"supports compute capabilities 7\.5, .*this GPU has 9\.0"):
-        load(flavour="tensorrt_rtx")
+        load(flavor="tensorrt_rtx")
     assert rtx.built == 0
 
 
 def test_a_plan_of_the_bundle_that_does_not_load_is_built_again(tiny, load, rtx, caplog):
     bundle = with_plan(tiny, load)
     rtx.deserialize_fails = 1
-    load(bundle.network("pose"), flavour="tensorrt_rtx")
+    load(bundle.network("pose"), flavor="tensorrt_rtx")
     assert rtx.built == 2
     assert "does not load" in caplog.text
     assert "pose.plan, so it is built again" in caplog.text
@@ -290,8 +290,8 @@ def change_version_in_note(path: Path) -> None:
         (truncate, "it is damaged"),
         (lambda path: path.with_suffix(".json").unlink(), "its note cannot be read"),
         (change_note('{"key": {"schema"'), "its note cannot be read"),
-        (change_note('["something else"]'), "its note is about something else"),
-        (change_version_in_note, "its note is about something else"),
+        (change_note('["something else"]'), "its note describes another plan"),
+        (change_version_in_note, "its note describes another plan"),
     ],
 )
 def test_a_damaged_plan_is_set_aside_and_built_again(load, world, change, reason, caplog):

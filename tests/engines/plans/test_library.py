@@ -30,17 +30,17 @@ def test_there_is_one_library_and_one_logger(world):
     assert loaded(world) is loaded(world)
     assert loaded(world).logger is world.logger
     assert loaded(world).version == world.trt.__version__
-    assert loaded(world).flavour == world.trt.__name__
+    assert loaded(world).flavor == world.trt.__name__
 
 
-@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt_rtx"])
-def test_without_tensorrt_the_error_says_what_to_install(monkeypatch, flavour):
+@pytest.mark.parametrize("flavor", ["tensorrt", "tensorrt_rtx"])
+def test_without_tensorrt_the_error_says_what_to_install(monkeypatch, flavor):
     monkeypatch.setattr(module, "_loaded", {})
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
-    extra = flavour.replace("_", "-")
+    extra = flavor.replace("_", "-")
     with pytest.raises(BackendUnavailable, match=rf"cannot be imported: .*pip install 'oaks\[{extra}\]'"):
-        library(flavour)
+        library(flavor)
 
 
 def test_an_old_tensorrt_is_refused(world, monkeypatch):

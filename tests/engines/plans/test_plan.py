@@ -24,7 +24,7 @@ from oaks.engines.plans.plan import SPAN, BuildSettings, Profile, TimingCache, b
 from oaks.engines.plans.progress import Phases, run_in_worker
 
 ONNX = bundles.pose_network(3, bundles.SIZE, visibility=True)
-RECIPE = BuildSettings((Profile(1, 2), Profile(3, 8)))
+SETTINGS = BuildSettings((Profile(1, 2), Profile(3, 8)))
 
 
 @pytest.fixture(params=listings.VERSIONS)
@@ -50,7 +50,7 @@ def rtx(monkeypatch):
 
 
 def built(
-    world: World, recipe: BuildSettings = RECIPE, timing: TimingCache | None = None, **settings
+    world: World, recipe: BuildSettings = SETTINGS, timing: TimingCache | None = None, **settings
 ) -> bytes:
     settings = {"label": "tiny/pose", "show": False, **settings}
     return build(library(world.trt.__name__), ONNX, recipe, timing or TimingCache(), **settings)
@@ -195,7 +195,7 @@ def test_a_tensorrt_that_accepts_no_timings_is_an_error(ordinary):
 def test_tensorrt_for_rtx_gets_no_timings_and_the_caller_allocates_memory(rtx):
     timing = TimingCache(b"before")
     built(rtx, timing=timing)
-    built(rtx, BuildSettings(RECIPE.profiles, capabilities=("75", "121")))
+    built(rtx, BuildSettings(SETTINGS.profiles, capabilities=("75", "121")))
     assert timing.content == b"before"
     assert [config._values["set"] for config in rtx.configs] == [["REQUIRE_USER_ALLOCATION"]] * 2
     assert [config._values["capabilities"] for config in rtx.configs] == [[], ["SM75", "SM121"]]
@@ -204,14 +204,14 @@ def test_tensorrt_for_rtx_gets_no_timings_and_the_caller_allocates_memory(rtx):
 def test_a_capability_that_tensorrt_for_rtx_refuses_is_an_error(rtx):
     rtx.refuses.add("capability")
     with pytest.raises(TensorRTError, match="refuses compute capability 75"):
-        built(rtx, BuildSettings(RECIPE.profiles, capabilities=("75",)))
+        built(rtx, BuildSettings(SETTINGS.profiles, capabilities=("75",)))
 
 
 def test_the_error_for_fp32_on_turing_says_what_to_do(rtx):
     library("tensorrt_rtx")
     rtx.build_fails = "Cannot compile operation 'node_linear' for Turing (SM75): FP32 GEMM is not supported."
     with pytest.raises(TensorRTError, match=r"compute capability 7.5: pass precision 'fp16'"):
-        built(rtx, BuildSettings(RECIPE.profiles, capabilities=("75",)))
+        built(rtx, BuildSettings(SETTINGS.profiles, capabilities=("75",)))
 
 
 # ---- progress and Ctrl-C

@@ -310,7 +310,7 @@ def test_plans_built_ahead_of_time_are_in_the_bundle(trt, tmp_path, tell):
     assert [plan.role for plan in plans] == [network.role for network in networks_of(folder)]
     tell(f"plans made ahead of time: {listed({f'bytes of {plan.file}': plan.bytes for plan in plans})}")
     for plan in bundles.Bundle.load(folder).plans:
-        assert (plan.flavour, plan.version) == (RTX, trt.version)
+        assert (plan.flavor, plan.version) == (RTX, trt.version)
         assert bundles.Bundle.load(folder).read(plan.file)[:4] == b"vtrt"
 
 
