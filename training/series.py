@@ -23,7 +23,13 @@ SERIES = {
         "tiny_pose_mean",
     ),
     "rendered": ("rendered_oa_hpe", "rendered_ks_net"),
-    "detector": ("person_detector", "person_detector_fine"),
+    "detector": (
+        "person_detector",
+        "person_detector_fine",
+        "person_detector_longer",
+        "person_detector_varied",
+        "person_detector_mean",
+    ),
 }
 """Recipes in the order of training: each names the networks of those before it; a KS-net comes last."""
 
