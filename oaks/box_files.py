@@ -80,8 +80,8 @@ class PersonBoxes:
         if self.image_ids or not self.boxes or any(self.image_id(path) in self.boxes for path in pictures):
             return
         raise ArgumentError(
-            "boxes must be of the pictures, whose names end with their image ids, got pictures such as "
-            f"{pictures[0]} and {self.source} with boxes of images {first_of(sorted(self.boxes))}"
+            f"{self.source} must have boxes of the pictures, got boxes of image ids {first_of(sorted(self.boxes))}; it "
+            f"names no files, so each picture's id is the number at the end of its name; the first picture is {pictures[0]}"
         )
 
     def of(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:

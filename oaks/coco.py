@@ -50,7 +50,8 @@ PERSON_ID = 1
 """COCO's own id of people, for files that do not list categories."""
 _PACKAGES = ("oaks", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "tensorrt")
 
-_OF_IMAGES = ("id", "file_name", "width", "height", "orig_width", "orig_height")
+IMAGE_FIELDS = ("id", "file_name", "width", "height", "orig_width", "orig_height")
+"""Fields of images that are read."""
 _NUMBERS = {int, float}
 _GATHERED = object()
 """Stands in the place of an annotation that _Columns has gathered."""
@@ -185,7 +186,7 @@ class _Columns:
         """
         if "image_id" not in entry:
             is_image = "file_name" in entry and "name" not in entry  # a category has a name
-            return {k: entry[k] for k in _OF_IMAGES if k in entry} if is_image else entry
+            return {k: entry[k] for k in IMAGE_FIELDS if k in entry} if is_image else entry
         get = entry.get
         integers = [
             get("id"),
@@ -351,7 +352,7 @@ def _check(
     else:
         rows = [rows[n] for n in kept]
         boxes = lists_of_numbers(
-            [row.get("bbox") or None for row in rows],
+            [None if row.get("bbox") == [] else row.get("bbox") for row in rows],
             4,
             lambda n: f"{named(n)}: bbox",
             "[x, y, width, height]",
@@ -726,6 +727,7 @@ def read_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]
 
 __all__ = [
     "AREA_OF_BOX",
+    "IMAGE_FIELDS",
     "NO_AREA",
     "NO_BOX",
     "NO_IMAGE",

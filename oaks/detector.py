@@ -60,8 +60,8 @@ class Detector(SetOnce):
     - (1, A, 5 + classes), where A is the number of cells of the strides 8, 16, 32 (and 64): YOLOX, before or after its
       grid is decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left;
     - (1, 4 + classes, A), (1, 3 A, 5 + classes), the two with their last axes exchanged, or (1, 300, 6): exports of
-      Ultralytics YOLO; RGB, 0 to 1, picture in the middle. (1, A, C) has the objectness of YOLOX unless C is 84 (the 80
-      classes of COCO) or the file names C - 4 classes;
+      Ultralytics YOLO; RGB, 0 to 1, picture in the middle. (1, A, C) has the objectness of YOLOX unless C is 5 (one class),
+      C is 84 (the 80 classes of COCO), or the file names C - 4 classes;
     - boxes (N, 4), scores (N,) and labels (N,); or boxes with their scores (N, 5) and labels (N,); or rows of
       x1, y1, x2, y2, score, label (N, 6); with or without a batch axis of 1, in any order, after suppression. The
       preprocessing of these is unknown: without `color`, `mean` and `std`, YOLOX's is assumed, with a warning.

@@ -312,10 +312,10 @@ def _check_finite(scores: np.ndarray, boxes: np.ndarray) -> None:
 
 def _check_pixels(boxes: np.ndarray) -> None:
     """Refuse boxes in shares of the input's sides; in pixels, all people would lie in its corner."""
-    if len(boxes) and np.abs(boxes).max() <= _LARGEST_SHARE:
+    largest = np.abs(boxes).max(initial=0)  # 0 for rows that only fill the output up
+    if 0 < largest <= _LARGEST_SHARE:
         raise ArgumentError(
-            f"the network's boxes must be in pixels of its input, got numbers up to {np.abs(boxes).max():g}; export "
-            "them in pixels"
+            f"the network's boxes must be in pixels of its input, got numbers up to {largest:g}; export them in pixels"
         )
 
 

@@ -24,7 +24,7 @@ from oaks import forest_file, limits, ops
 from oaks.arguments import is_number
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
-from oaks.coco import AREA_OF_BOX, PERSON, read_annotations
+from oaks.coco import AREA_OF_BOX, IMAGE_FIELDS, PERSON, read_annotations
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
@@ -64,7 +64,7 @@ the faint heatmaps of a few people may decide it, and because AP after fine-tuni
 network."""
 SHOWN = ("AP", "AP50", "AP75", "AR")
 _READ = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "keypoints", "num_keypoints")
-"""Fields of annotations that the two parts keep; others may hold NaN, which is not written."""
+"""Fields of annotations that the two parts keep, beside IMAGE_FIELDS; others may hold NaN, which is not written."""
 FROZEN = {"mobile_oa_hpe": ["backbone.stem.*", "backbone.blocks.0.*", "backbone.blocks.1.*"]}
 """Frozen parameters by architecture: the first layers, which see edges and colors, need no adaptation."""
 
@@ -342,7 +342,10 @@ def split_people(
 def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Content of a file for the people of the `readable` images outside `held`, and for those within."""
     content = read_json(truth.path, top=dict, strict=False)
-    content["images"] = [image for image in content["images"] if int(image["id"]) in readable]
+    images = [
+        {field: image[field] for field in IMAGE_FIELDS if field in image}
+        for image in content["images"] if int(image["id"]) in readable
+    ]  # fmt: skip
     people = [
         _needed(a) for a in content["annotations"]
         if int(a.get("category_id", truth.category_id)) == truth.category_id and int(a["image_id"]) in readable
@@ -351,12 +354,13 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
         (c for c in content.get("categories", []) if int(c["id"]) == truth.category_id), {}
     )
     # The parts are read without the caller's choice of a category.
-    content["categories"] = [{**own, "id": truth.category_id, "name": PERSON}]
+    skeleton = {field: own[field] for field in ("keypoints", "skeleton") if field in own}
+    categories = [{**skeleton, "id": truth.category_id, "name": PERSON}]
 
     def part(of_held: bool) -> dict[str, Any]:
         return {
-            **content,
-            "images": [image for image in content["images"] if (int(image["id"]) in held) == of_held],
+            "categories": categories,
+            "images": [image for image in images if (int(image["id"]) in held) == of_held],
             "annotations": [a for a in people if (int(a["image_id"]) in held) == of_held],
         }
 

@@ -112,10 +112,14 @@ def test_a_file_that_does_not_fit_is_named(tmp_path, content, message):
         box_files.read_boxes(written(tmp_path / "bad.json", content))
 
 
-def test_an_empty_box_is_none(tmp_path):
+def test_an_empty_box_is_none_and_other_values_are_refused(tmp_path):
     content = annotations()
     content["annotations"][3]["bbox"] = []
     assert coco.read_annotations(written(tmp_path / "a.json", content)).skipped == {coco.NO_BOX: [4]}
+    for value in (False, 0, {}, ""):
+        content["annotations"][3]["bbox"] = value
+        with pytest.raises(OaksError, match=r"a\.json: annotation 4: bbox must be"):
+            coco.read_annotations(written(tmp_path / "a.json", content))
 
 
 @pytest.mark.parametrize("box", [[5, 5, 0, 0], [5, 5, -3, 4], [5, 5, 3, 0]])

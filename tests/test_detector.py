@@ -392,6 +392,16 @@ def test_boxes_in_shares_of_the_picture_are_refused(tmp_path):
         Detector(path)
 
 
+def test_rows_that_fill_an_output_up_are_no_boxes(tmp_path):
+    rows = np.zeros((300, 6), np.float32)
+    rows[0] = *FOUND[0], 0.9, 0
+    path = write(tmp_path / "d.onnx", {"output0": rows[None]}, size=WIDE)
+    boxes, scores = Detector(path, threshold=0).detect(np.zeros((96, 160, 3), np.uint8))
+    np.testing.assert_allclose(boxes[scores > 0], FOUND)
+    write(tmp_path / "nobody.onnx", {"output0": np.zeros((1, 300, 6), np.float32)}, size=WIDE)
+    Detector(tmp_path / "nobody.onnx", threshold=0)
+
+
 def test_half_precision_is_read(tmp_path):
     outputs = {"boxes": BOXES[:3], "scores": SCORES[:3], "labels": np.zeros(3, np.int64)}
     _, scores = Detector(write(tmp_path / "d.onnx", outputs, half=True)).detect(

@@ -259,6 +259,9 @@ def test_a_chosen_category_is_that_of_both_parts(toy, tmp_path, categories, cate
     content = json.loads(annotations.read_text())
     for row in content["annotations"]:
         row |= {"category_id": 7, "score": float("nan")}  # a field that nothing reads
+    for image in content["images"]:
+        image["date_captured"] = float("nan")
+    content["info"] = {"year": float("nan")}
     annotations.write_text(json.dumps(content | {"categories": categories}))
     (source,) = finetuning._begin(tmp_path / "work", toy, [annotations], [images], BRIEF, category)
     parts = [read_annotations(path, skeleton=oaks.COCO17) for path in (source.train, source.held_out)]
