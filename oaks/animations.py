@@ -15,7 +15,9 @@ from oaks.images import Header, open_image, turned
 
 # In seconds. Browsers show a frame without a duration, and a GIF's frame with a shorter one, for the default time.
 _DEFAULT, _SHORTEST_GIF = 0.1, 0.02
-_STARTS = (b"GIF8", b"\x89PNG", b"II*\0", b"MM\0*")
+# Of TIFF and BigTIFF; Pillow also reads files whose version is in the other byte order.
+_TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
+_STARTS = (b"GIF8", b"\x89PNG", *_TIFF)
 _AVIF = (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1")
 
 
@@ -125,10 +127,13 @@ def _reaches_trailer(content: bytes) -> bool:
             return True
         if content[at] == ord("!"):
             at += 2
-        elif content[at] == ord(",") and at + 9 < len(content):
+        elif content[at] == ord(","):
+            if at + 9 >= len(content):
+                return False
             at += 11 + colors(content[at + 9])
-        else:
-            return False
+        else:  # decoders skip bytes between blocks
+            at += 1
+            continue
         while at < len(content) and content[at]:  # sub-blocks
             at += 1 + content[at]
         at += 1

@@ -238,7 +238,10 @@ def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: boo
         if matched or not people.boxes:
             return ""
         has = first_of(sorted(people.boxes))
-        return f"{people.source}: it has no boxes of the frames or pictures, but of those with number or id {has}"
+        return (
+            f"{people.source}: none of its boxes belong to the frames that were read; it has boxes for frames "
+            f"(or image ids) {has}"
+        )
 
     return BoxSource(people.source, find, every, image_id, detected=not people.image_ids, unmatched=unmatched)
 

@@ -103,9 +103,11 @@ def test_a_source_without_boxes_of_any_frame_says_which_it_has(tmp_path):
     path.write_text("".join(f"{n},-1,1,2,3,4\n" for n in range(1001, 1021)))
     source = boxes_from_file(path)
     assert len(source.find(frame(0))[0]) == 0
-    assert source.unmatched().startswith("MOT: det.txt: it has no boxes of the frames")
+    assert source.unmatched().startswith(
+        "MOT: det.txt: none of its boxes belong to the frames that were read; "
+    )
     assert source.unmatched().endswith(
-        "number or id 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009, 1010, ..."
+        "it has boxes for frames (or image ids) 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009, 1010, ..."
     )
     assert len(source.find(frame(1000))[0]) == 1
     assert source.unmatched() == first_boxes([]).unmatched() == ""

@@ -25,7 +25,7 @@ class Clock:
     Attributes:
         time_base: seconds per unit of `place`.
         jumps: (time on the line, seconds) of each large jump of the timestamps.
-        farthest: seconds of the largest jump of all, forwards or backwards.
+        farthest: seconds of the largest jump, forwards or backwards, after which the earlier line was not resumed.
     """
 
     def __init__(self, step: Fraction, *, live: bool = False) -> None:
@@ -35,6 +35,7 @@ class Clock:
         self.farthest = 0.0
         self._origin: Fraction | None = None  # timestamp, in seconds, at 0 on the line
         self._before: Fraction | None = None  # the same before the last jump, kept for some frames
+        self._farthest_before = 0.0  # `farthest` before that jump
         self._since = 0  # frames since the last jump
         self._last: int | None = None
         self._duration = Fraction(0)
@@ -97,6 +98,7 @@ class Clock:
             self._before = None
         if at is not None and self._before is not None and self._fits(at - self._before, now):
             self._origin, self._before = self._before, None
+            self.farthest = self._farthest_before
             return round((at - self._origin) / self.time_base)
         if at is not None and self._origin is not None and self._fits(at - self._origin, now):
             # No frame is after the next one: if that one fits the line too, this timestamp is wrong.
@@ -113,11 +115,12 @@ class Clock:
         """Continue the line from a timestamp that does not fit it."""
         if self._origin is not None and self._last is not None:
             jump = float(at - self._origin - self._last * self.time_base)
+            # After several wrong timestamps, return to the line before the first of them.
+            if self._before is None:
+                self._before, self._farthest_before = self._origin, self.farthest
             self.farthest = max(self.farthest, abs(jump))
             if abs(jump) > _JUMP:
                 self.jumps.append((float(placed * self.time_base), jump))
-            # After several wrong timestamps, return to the line before the first of them.
-            self._before = self._origin if self._before is None else self._before
             self._since = 0
         self._origin = at - placed * self.time_base
 

@@ -82,6 +82,20 @@ def test_a_gif_without_its_last_byte_is_reported_as_truncated(tmp_path):
     assert source.problems
 
 
+def test_stray_bytes_between_blocks_are_no_truncation(tmp_path):
+    path = write(tmp_path / "clip.gif")
+    content = path.read_bytes()
+    at = content.rindex(b"\0!\xf9\x04") + 1  # where the last frame's blocks begin
+    path.write_bytes(content[:at] + b"\0\0" + content[at:])
+    source = open_source(path)
+    assert [number_of(frame.image) for frame in source] == [0, 1, 2, 3, 4]
+    assert (source.cut_short, source.problems) == (False, [])
+    path.write_bytes(path.read_bytes()[:-1])
+    source = open_source(path)
+    list(source)
+    assert source.cut_short
+
+
 @pytest.mark.parametrize("kind", ["gif", "png", "webp"])
 @pytest.mark.parametrize("more", [bytes(600), b"appended by another program" * 9])
 def test_bytes_after_the_end_are_no_truncation(tmp_path, kind, more):
@@ -119,6 +133,16 @@ def test_a_tiff_of_several_pages_is_refused_as_a_video(tmp_path, caplog):
         open_source(tmp_path / "pages.tiff")
     assert read_image(tmp_path / "pages.tiff").shape == (SIZE[1], SIZE[0], 3)
     assert "only the first of its pages is read" in caplog.text
+
+
+@pytest.mark.parametrize("start", [b"II*\0", b"II\0*", b"II+\0", b"MM\0*", b"MM*\0"])
+def test_every_kind_of_tiff_that_pillow_reads_is_recognized(tmp_path, start):
+    """The version may be that of BigTIFF, or in the other byte order."""
+    path = tmp_path / "pages.tiff"
+    page = Image.new("I;16B" if start.startswith(b"MM") else "RGB", (8, 8))
+    page.save(path, save_all=True, append_images=[page], big_tiff=b"+" in start)
+    path.write_bytes(start + path.read_bytes()[4:])
+    assert is_animation(path)
 
 
 def test_a_photograph_with_an_embedded_preview_is_no_animation(tmp_path):

@@ -105,6 +105,19 @@ def test_jumps_are_recorded():
     assert clock.jumps == [(pytest.approx(0.08), pytest.approx(7199.96))]
 
 
+@pytest.mark.parametrize("wrong", [[5], [5, 7], [5, 14, 30]])
+def test_a_jump_after_which_the_line_is_resumed_is_not_the_farthest(wrong):
+    clock = Clock(STEP)
+    for n in range(40):
+        clock.place(40 * n + 5000 * (n in wrong), MS, 0, 40 * n + 40)
+    assert clock.farthest == 0
+    for n in range(40, 60):  # this one stays
+        clock.place(40 * n + 20_000, MS)
+    clock.place(40 * 60 + 70_000, MS)
+    clock.place(40 * 61 + 20_000, MS)
+    assert clock.farthest == pytest.approx(20.04)
+
+
 def test_a_live_source_may_pause(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("oaks.video.clock.time.monotonic", lambda: now[0])
