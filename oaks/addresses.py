@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
-_START = r"(:[/\\]+[^\s:@/\\?#]*)"
-"""Up to the user's name. A path made of an address has one slash; on Windows a backslash."""
+_START = r"(:[/\\]+[^\s:/\\?#]*)"
+"""Up to the user's name, which may be a mail address. A path made of an address has one slash; on Windows a backslash."""
+_PORT = r"\d{1,5}[/\\]"
+"""What follows a host instead of a password. A "/" ends both; before it, digits alone are a port."""
 # Up to the last "@": a password may hold any other character, and in an address alone white space too.
-_USER = re.compile(rf"{_START}:\S*@")
-_USER_ALONE = re.compile(rf"{_START}:.*@", re.DOTALL)
+_USER = re.compile(rf"{_START}:(?!{_PORT})\S*@")
+_USER_ALONE = re.compile(rf"{_START}:(?!{_PORT}).*@", re.DOTALL)
 _NAMES = (
     r"(?:[\w.%\[\]-]*(?:pass|pwd|psw|token|secret|key|auth|sig|credential|sess|ticket|jwt|bearer)[\w.%\[\]-]*"
     r"|loginpas|pw|sid|pin|otp|code)"

@@ -32,6 +32,7 @@ class PersonBoxes:
     """The boxes of the people in a set of images.
 
     Args:
+        path: the file.
         source: origin of the boxes, for the header of results.
         boxes: image id -> (N, 4) float32 x1, y1, x2, y2.
         scores: image id -> (N,) float32.
@@ -42,13 +43,15 @@ class PersonBoxes:
 
     def __init__(
         self,
+        path: str | Path,
         source: str,
         boxes: Mapping[int, np.ndarray],
         scores: Mapping[int, np.ndarray],
         image_ids: Mapping[str, int],
         sizes: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
-        self.source, self.boxes, self.scores, self.image_ids = source, boxes, scores, image_ids
+        self.path, self.source = path, source
+        self.boxes, self.scores, self.image_ids = boxes, scores, image_ids
         self.sizes = sizes or {}
         self._by_path = {plain_name(name): number for name, number in image_ids.items()}
         self._by_name: dict[str, int | None] = {}
@@ -129,6 +132,7 @@ def read_boxes(path: str | Path, category: str | int | None = None) -> PersonBox
         path, found.image_ids[found.image[single]], found.corners[single], np.ones(int(single.sum()))
     )
     return PersonBoxes(
+        path,
         source=f"annotated: {Path(path).name}",
         boxes=boxes,
         scores=scores,
@@ -197,7 +201,7 @@ def _detected_boxes(path: str | Path, rows: list[Any], category: str | int | Non
     if not extent.all():
         tell_skipped(path, {"rows whose box has no extent": kept[~extent].tolist()})
     grouped = _by_image(path, images[extent], to_xyxy(boxes[extent]), scores[extent])
-    return PersonBoxes(f"detected: {Path(path).name}", *grouped, image_ids={})
+    return PersonBoxes(path, f"detected: {Path(path).name}", *grouped, image_ids={})
 
 
 def _by_image(
@@ -259,6 +263,7 @@ def read_mot(path: str | Path) -> PersonBoxes:
             f"{path}: scores must not all be 0, which marks boxes to ignore, got {ignored} of them"
         )
     return PersonBoxes(
+        path,
         source=f"MOT: {Path(path).name}",
         boxes={key: to_xyxy(value).astype(np.float32) for key, value in boxes.items()},
         scores={key: np.array(value, np.float32) for key, value in scores.items()},

@@ -231,7 +231,7 @@ def boxes_of_people(people: PersonBoxes, every: int | None = 1, *, sequence: boo
         within = ((boxes[:, :2] < (width, height)) & (boxes[:, 2:] > 0)).all(axis=1)
         if not within.all():
             name = image.name or f"frame {image.index}"
-            skip(f"boxes outside of {name}", f"{np.count_nonzero(~within)} of {len(boxes)}")
+            skip(f"boxes of {people.path} outside of {name}", f"{np.count_nonzero(~within)} of {len(boxes)}")
         return boxes[within], scores[within]
 
     def unmatched() -> str:

@@ -11,14 +11,14 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from oaks.addresses import redacted
 from oaks.errors import ArgumentError
 from oaks.names import number_of
-from oaks.skipping import skip
+from oaks.skipping import skip_together
 
 SUFFIXES = frozenset(
     [
@@ -35,9 +35,6 @@ FOREIGN_SUFFIXES = frozenset(
     ]
 )  # fmt: skip
 """Extensions of image files that are not read; in a folder they are skipped."""
-
-FOREIGN = "image files of this kind are not read; convert it to JPEG or PNG"
-"""Reason for which they are skipped."""
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -78,10 +75,19 @@ def images_in(folder: str | Path) -> list[Path]:
         raise FileNotFoundError(
             f"images not found: {str(folder)!r}; it holds {', '.join(holds) or 'no files'}"
         )
-    for entry in files:
-        if entry.suffix.lower() in FOREIGN_SUFFIXES:
-            skip(entry, FOREIGN)
+    skip_foreign(files)
     return found
+
+
+def skip_foreign(files: Iterable[str | Path]) -> None:
+    """Skip the image files, or addresses of them, that are not read; one line of the log names a folder's of a kind."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name in map(str, files):
+        if (suffix := Path(name).suffix.lower()) in FOREIGN_SUFFIXES:
+            kinds.setdefault((os.path.dirname(name), suffix), []).append(name)
+    for (folder, suffix), names in kinds.items():
+        called = f"{suffix} {'file' if len(names) == 1 else 'files'} in {folder or '.'}"
+        skip_together(names, called, "image files of this kind are not read; convert them to JPEG or PNG")
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
@@ -105,7 +111,8 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         elif path.is_file():
             listed = [path]
         else:
-            # A path that is neither is matched by itself: a link that leads nowhere, or a device.
+            # glob also returns a path that exists but is no file or folder (a dangling link, a device); it is left
+            # out, so that it is reported as not found.
             matched = (p for p in map(Path, glob.glob(str(source))) if p != path and not p.is_dir())
             listed = sorted(matched, key=natural_key)
         if not listed:
@@ -192,7 +199,6 @@ class ImageFolder:
 
 
 __all__ = [
-    "FOREIGN",
     "FOREIGN_SUFFIXES",
     "SUFFIXES",
     "VIDEO_SUFFIXES",
@@ -201,4 +207,5 @@ __all__ = [
     "images_in",
     "natural_key",
     "plain_name",
+    "skip_foreign",
 ]

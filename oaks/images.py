@@ -20,8 +20,6 @@ from oaks.addresses import redacted
 from oaks.arguments import as_path
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.image_files import (
-    FOREIGN,
-    FOREIGN_SUFFIXES,
     SUFFIXES,
     VIDEO_SUFFIXES,
     ImageFolder,
@@ -29,6 +27,7 @@ from oaks.image_files import (
     images_in,
     natural_key,
     plain_name,
+    skip_foreign,
 )
 from oaks.ops import is_device_array
 from oaks.skipping import skip
@@ -393,8 +392,6 @@ def _check_image(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 __all__ = [
-    "FOREIGN",
-    "FOREIGN_SUFFIXES",
     "SUFFIXES",
     "VIDEO_SUFFIXES",
     "Header",
@@ -414,5 +411,6 @@ __all__ = [
     "read_image",
     "read_size",
     "readable_images",
+    "skip_foreign",
     "turned",
 ]

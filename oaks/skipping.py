@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from oaks.addresses import redacted
 
 log = logging.getLogger("oaks")
 _collectors: ContextVar[tuple[SkippedItems, ...]] = ContextVar("collectors", default=())
+_NAMED = 3
+"""Items of many that a line of the log names."""
 
 
 def skip(name: str | Path, why: object) -> str:
@@ -21,13 +24,32 @@ def skip(name: str | Path, why: object) -> str:
     """
     reason = redacted((str(why) or type(why).__name__).removeprefix(f"{name}: "))
     item = redacted(str(name))
+    if _collect(item, reason):
+        log.warning("skipped %s: %s", item, reason)
+    return reason
+
+
+def skip_together(names: Sequence[str | Path], called: str, why: str) -> None:
+    """Skip items for one reason: count each, and log them in one line.
+
+    Args:
+        names: the items.
+        called: the items as the log calls them, without their number; passwords in an address become ***.
+        why: the reason.
+    """
+    items = [redacted(str(name)) for name in names]
+    if new := [item for item in items if _collect(item, why)]:
+        named = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
+        log.warning("skipped %d %s: %s: %s", len(new), redacted(called), why, named)
+
+
+def _collect(item: str, reason: str) -> bool:
+    """Add an item to the collectors; return whether it is to be logged."""
     collectors = _collectors.get()
     new = not collectors
     for collector in collectors:
         new |= collector._add(item, reason)
-    if new:
-        log.warning("skipped %s: %s", item, reason)
-    return reason
+    return new
 
 
 class SkippedItems:
@@ -57,4 +79,4 @@ class SkippedItems:
         _collectors.reset(self._token)
 
 
-__all__ = ["SkippedItems", "skip"]
+__all__ = ["SkippedItems", "skip", "skip_together"]

@@ -17,6 +17,12 @@ from oaks.images import read_image
     ("HTTPS://a:b@h", "HTTPS://a:***@h"),
     ("rtsp://:secret@host/", "rtsp://:***@host/"),
     ("rtsp://admin@host/stream", "rtsp://admin@host/stream"),
+    ("rtsp://me@mail.com:pw@host/stream", "rtsp://me@mail.com:***@host/stream"),
+    ("rtsp:\\me@mail.com:pw@host\\s", "rtsp:\\me@mail.com:***@host\\s"),
+    ("rtsp://me@host:554/stream", "rtsp://me@host:554/stream"),
+    ("http://minio:9000/img/a@2x.jpg", "http://minio:9000/img/a@2x.jpg"),
+    ("rtsp://admin:12345@host:554/s", "rtsp://admin:***@host:554/s"),
+    ("rtsp://admin:123456/7@host/s", "rtsp://admin:***@host/s"),  # no port has six digits
     ("http://cam/video?user=me&password=secret&fps=5", "http://cam/video?user=me&password=***&fps=5"),
     ("http://cam/v?access_token=a.b.c#t", "http://cam/v?access_token=***#t"),
     ("http://cam/v?X-Amz-Signature=abc&X=1", "http://cam/v?X-Amz-Signature=***&X=1"),
@@ -48,6 +54,8 @@ def test_passwords_in_addresses_are_replaced(address, shown):
     ("rtsp://u:my pass@word 1@h/s", "rtsp://u:***@h/s"), ("rtsp://u:a\nb@h/s", "rtsp://u:***@h/s"),
     ("http://h/v?key=it's 'one&n=1", "http://h/v?key=***&n=1"), ("C:/a b@c/d.mp4", "C:/a b@c/d.mp4"),
     ("rtsp://u:secret@h/s", "rtsp://u:***@h/s"), ("street 1.mp4", "street 1.mp4"),
+    ("rtsp://me@mail.com:my pw@h/s", "rtsp://me@mail.com:***@h/s"),
+    ("http://minio:9000/a b@2x.jpg", "http://minio:9000/a b@2x.jpg"),
 ])  # fmt: skip
 def test_white_space_belongs_to_the_password_of_an_address_alone(address, shown):
     assert redacted(address, alone=True) == shown

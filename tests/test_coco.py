@@ -255,7 +255,18 @@ def test_boxes_outside_of_a_picture_whose_size_is_not_stated_are_skipped(tmp_pat
     with SkippedItems() as skipped:
         boxes, scores = source.find(picture)
     assert (boxes.tolist(), scores.tolist()) == ([[10, 20, 40, 60]], [1])
-    assert skipped.items == {"boxes outside of b.jpg": "1 of 2"}
+    assert skipped.items == {f"boxes of {tmp_path / 'a.json'} outside of b.jpg": "1 of 2"}
+
+
+def test_boxes_outside_of_a_frame_are_named_with_their_file(tmp_path):
+    frame = Frame(np.zeros((80, 50, 3), np.uint8), 0, 0, Fraction(1))
+    with SkippedItems() as skipped:
+        paths = [tmp_path / folder / "det.txt" for folder in ("a", "b")]
+        for path in paths:
+            path.parent.mkdir()
+            path.write_text("1,1,60,5,9,9,1,-1,-1,-1\n")
+            assert len(boxes_from_file(path).find(frame)[0]) == 0
+    assert list(skipped.items) == [f"boxes of {path} outside of frame 0" for path in paths]
 
 
 def test_invalid_json_is_refused(tmp_path):

@@ -132,12 +132,17 @@ def test_every_format_is_found_and_read(tmp_path, suffix):
 
 def test_unread_files_in_a_folder_are_named(tmp_path, caplog):
     write(tmp_path / "a.PNG")
-    for name in ("b.heic", "c.HEIC", "d.svg", "notes.txt"):
-        (tmp_path / name).write_bytes(b"")
-    with caplog.at_level(logging.WARNING, logger="oaks"):
+    foreign = [tmp_path / name for name in ("b.heic", "c.HEIC", "d.svg")]
+    for path in (*foreign, tmp_path / "notes.txt"):
+        path.write_bytes(b"")
+    with caplog.at_level(logging.WARNING, logger="oaks"), SkippedItems() as skipped:
         assert images_in(tmp_path) == [tmp_path / "a.PNG"]
-    for name in ("b.heic", "c.HEIC", "d.svg"):
-        assert f"skipped {tmp_path / name}: image files of this kind are not read" in caplog.text
+    assert list(skipped.items) == list(map(str, foreign))
+    why = "image files of this kind are not read; convert them to JPEG or PNG"
+    assert caplog.messages == [
+        f"skipped 2 .heic files in {tmp_path}: {why}: {foreign[0]}, {foreign[1]}",
+        f"skipped 1 .svg file in {tmp_path}: {why}: {foreign[2]}",
+    ]
     (tmp_path / "a.PNG").unlink()
     (tmp_path / "more.png").mkdir()
     with pytest.raises(

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from pathlib import PureWindowsPath
 
 import bundles
 import hypothesis.strategies as st
@@ -87,6 +88,9 @@ def test_output_and_log_show_names_by_one_rule(capsys):
     assert told.out.splitlines()[0] == "\\x1b[2J rtsp://u:***@h"
     assert told.err.splitlines() == ["\\x1b[2J rtsp://u:***@h", "oaks: \\x1b[2J rtsp://u:***@h"]
     assert json.loads(told.out.splitlines()[1]) == {"name": "\x9b\udcff\u202e", "path": "a"}
+    Output(json=True).item({"path": PureWindowsPath("rtsp://u:p@h/s").as_posix(), "shown": "rtsp:\\u:p@h\\s"})
+    shown_item = {"path": "rtsp:/u:***@h/s", "shown": "rtsp:\\u:***@h\\s"}
+    assert json.loads(capsys.readouterr().out) == shown_item
     record = logging.LogRecord("oaks", logging.WARNING, "", 0, "%s: skipped", ("\x1b]0;x\x07",), None)
     assert LogLines("%(message)s").format(record) == "\\x1b]0;x\\x07: skipped"
 

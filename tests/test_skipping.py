@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from oaks.cli.output import Output
 from oaks.cli.verb import verb
-from oaks.skipping import SkippedItems, skip
+from oaks.skipping import SkippedItems, skip, skip_together
 from oaks.video.threads import ReadAhead, WriteBehind
 
 
@@ -43,6 +43,18 @@ def test_an_item_is_logged_once_and_afterwards_again(caplog):
     skip("a.jpg", "damaged")
     assert skipped.items == {"a.jpg": "damaged"}
     assert len(caplog.messages) == 2
+
+
+def test_many_items_are_counted_each_and_logged_in_one_line(caplog):
+    with SkippedItems() as skipped:
+        skip("3.heic", "damaged")
+        skip_together([f"{n}.heic" for n in range(10)], "files in ftp://me:pw@h", "not read")
+        skip_together(["1.heic"], "files", "not read")
+    assert list(skipped.items) == ["3.heic", *(f"{n}.heic" for n in range(10) if n != 3)]
+    assert caplog.messages == [
+        "skipped 3.heic: damaged",
+        "skipped 9 files in ftp://me:***@h: not read: 0.heic, 1.heic, 2.heic, ...",
+    ]
 
 
 def test_nested_collectors_all_collect():

@@ -47,7 +47,7 @@ class Output:
         """
         if self.json:
             text = json.dumps(record, ensure_ascii=False, default=_plain)
-            if ":/" in text:
+            if ":/" in text or ":\\" in text:  # the second: a path made of an address, on Windows
                 text = json.dumps(_redacted(json.loads(text)), ensure_ascii=False)
             print("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text), flush=True)
         elif line is not None:

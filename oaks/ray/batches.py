@@ -170,7 +170,9 @@ def predict_files(
     import_ray()
     inventory = find_sources(sources)
     if coco and (videos := [name for name, kind in inventory.others.items() if kind == VIDEO]):
-        raise ArgumentError(f"coco must be False for videos, whose frames have no image ids, got {videos[0]}")
+        raise ArgumentError(
+            f"coco must be False for videos, whose frames have no image ids, got {stored(videos[0])}"
+        )
     loaded = Bundle.load(bundle)
     _check(loaded, boxes, detector, nms, required=True)
     described = {
@@ -199,7 +201,8 @@ def predict_files(
         folder.tell(failed, now=True)
         summary.pictures, summary.people = folder.progress.pictures, folder.progress.people
         summary.errors = dict(folder.progress.errors)
-        summary.unfinished = [name for task in failed for name in task.pictures or (str(task.address),)]
+        unfinished = (name for task in failed for name in task.pictures or (str(task.address),))
+        summary.unfinished = list(map(stored, unfinished))
         if coco and not failed:
             places = {name: number for number, name in enumerate(map(stored, inventory.pictures), start=1)}
             # Pictures in shards have no place in the list of files: they are numbered behind it.

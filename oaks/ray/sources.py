@@ -26,15 +26,13 @@ from oaks import limits
 from oaks.addresses import redacted
 from oaks.errors import ArgumentError, BackendUnavailable
 from oaks.images import (
-    FOREIGN,
-    FOREIGN_SUFFIXES,
     SUFFIXES,
     VIDEO_SUFFIXES,
     decode_image,
     natural_key,
     read_image,
+    skip_foreign,
 )
-from oaks.skipping import skip
 
 if TYPE_CHECKING:
     from fsspec.core import OpenFile
@@ -125,9 +123,7 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
             counts = Counter(Path(address).suffix.lower() or "no extension" for address in files)
             holds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(6)) or "no files"
             raise FileNotFoundError(f"pictures not found: {stored(str(source))!r}; it holds {holds}")
-        for address in files:
-            if Path(address).suffix.lower() in FOREIGN_SUFFIXES:
-                skip(address, FOREIGN)
+        skip_foreign(files)
         for address, kind in kinds.items():
             if kind == PICTURES:
                 pictures[address] = None
@@ -136,7 +132,10 @@ def find_sources(sources: Sequence[str | Path]) -> Inventory:
     found.pictures.extend(pictures)
     alike = [name for name, count in Counter(map(stored, [*pictures, *found.others])).items() if count > 1]
     if alike:
-        raise ArgumentError(f"sources must differ in more than passwords, got several named {alike[0]}")
+        raise ArgumentError(
+            "sources must differ in more than passwords and parameters that may be secret, which results do not hold, "
+            f"got several named {alike[0]}; process them in separate runs"
+        )
     return found
 
 
@@ -205,7 +204,7 @@ def picture_reader(address: str) -> Callable[[], np.ndarray]:
     """Return a function that reads a picture file."""
     if "://" not in address:
         return lambda: read_image(address)
-    return lambda: decode_image(read_bytes(address), address)
+    return lambda: decode_image(read_bytes(address), stored(address))
 
 
 def read_bytes(address: str) -> bytes:
@@ -216,7 +215,7 @@ def read_bytes(address: str) -> bytes:
         OSError: it cannot be read, after several attempts.
         LimitError: it is too large.
     """
-    largest = limits.current().image_bytes
+    name, largest = stored(address), limits.current().image_bytes
     for attempt in range(_ATTEMPTS):
         try:
             with _opened(address) as file:
@@ -224,11 +223,12 @@ def read_bytes(address: str) -> bytes:
             break
         except Exception as error:  # each file system has its own exceptions
             if _is_missing(error):
-                raise FileNotFoundError(f"image not found: {address}") from error
+                raise FileNotFoundError(f"image not found: {name}") from error
             if attempt == _ATTEMPTS - 1:
-                raise OSError(f"{address}: could not be read: {type(error).__name__}: {error}") from error
+                why = redacted(f"{type(error).__name__}: {error}")
+                raise OSError(f"{name}: could not be read: {why}") from error
             time.sleep(2**attempt)
-    limits.check(f"{address}: the file's size in bytes", "image_bytes", len(content))
+    limits.check(f"{name}: the file's size in bytes", "image_bytes", len(content))
     return content
 
 
@@ -259,6 +259,8 @@ class _Entry(tarfile.TarInfo):
 def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Yield the pictures of a tar shard, as WebDataset packs them: the address, and a function that reads each.
 
+    The address is as results hold it.
+
     Raises:
         OSError, ArgumentError: the shard, or the rest of it, cannot be read.
     """
@@ -273,7 +275,7 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
             for entry in shard:
                 if not entry.isfile() or Path(entry.name).suffix.lower() not in SUFFIXES:
                     continue
-                name = f"tar://{entry.name}::{address}"
+                name = f"tar://{entry.name}::{stored(address)}"
                 if entry.size > largest:
                     yield name, _too_large(name, entry.size)
                     continue
@@ -284,7 +286,7 @@ def tar_pictures(address: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]
             while stream.read(_PART):
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ArgumentError(f"{address}: damaged: {error}") from error
+        raise ArgumentError(f"{stored(address)}: damaged: {error}") from error
 
 
 def _decompressed(file: Any) -> io.BufferedIOBase:
@@ -296,7 +298,8 @@ def _decompressed(file: Any) -> io.BufferedIOBase:
 def parquet_pictures(address: str, column: str) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Yield the pictures in a Parquet file's column of encoded images: address and row, and a function that reads each.
 
-    The column holds bytes, or structs with a field "bytes" as Hugging Face's data sets have.
+    The column holds bytes, or structs with a field "bytes" as Hugging Face's data sets have. The address is as results
+    hold it.
 
     Raises:
         OSError, ArgumentError: the file cannot be read, or has no such column.
@@ -304,22 +307,24 @@ def parquet_pictures(address: str, column: str) -> Iterator[tuple[str, Callable[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    shown = stored(address)
     try:
         with _opened(address) as file:
             table = pq.ParquetFile(file)
             names = table.schema_arrow.names
             if column not in names:
-                raise ArgumentError(f"{address}: column {column!r} not found; it has {', '.join(names[:20])}")
+                raise ArgumentError(f"{shown}: column {column!r} not found; it has {', '.join(names[:20])}")
             row = 0
             for batch in table.iter_batches(batch_size=16, columns=[column]):
                 values = batch.column(0)
                 if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
                     values = values.field("bytes")
                 for value in values.to_pylist():
-                    yield f"{address}#row={row}", decoder(value, f"{address}#row={row}")
+                    name = f"{shown}#row={row}"
+                    yield name, decoder(value, name)
                     row += 1
     except pa.ArrowInvalid as error:
-        raise ArgumentError(f"{address}: damaged: {error}") from error
+        raise ArgumentError(f"{shown}: damaged: {error}") from error
 
 
 def decoder(content: Any, name: str) -> Callable[[], np.ndarray]:

@@ -158,19 +158,22 @@ class FileWorker:
     def _found(self, task: sources.Task) -> Iterator[rows.Found]:
         """Yield the result for each picture or frame of a task; at least one entry."""
         if task.kind == sources.PICTURES:
-            yield from self._poses((name, sources.picture_reader(name)) for name in task.pictures)
+            yield from self._poses(
+                (sources.stored(name), sources.picture_reader(name)) for name in task.pictures
+            )
             return
         address, count = str(task.address), 0
+        name = sources.stored(address)  # what the log of a worker may hold
         try:
             for found in self._inside(task.kind, address):
                 count += 1
                 yield found
         except (ValueError, OSError, OaksError) as error:
-            reason = str(error).removeprefix(f"{address}: ") or type(error).__name__
-            yield rows.Found(address, error=reason)
+            reason = str(error).removeprefix(f"{name}: ") or type(error).__name__
+            yield rows.Found(name, error=reason)
         else:
             if not count:
-                yield rows.Found(address, error="holds no pictures")
+                yield rows.Found(name, error="holds no pictures")
 
     def _inside(self, kind: str, address: str) -> Iterator[rows.Found]:
         if kind == sources.VIDEO:

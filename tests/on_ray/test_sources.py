@@ -37,7 +37,8 @@ def test_files_folders_and_globs_name_each_file_once_in_natural_order(tmp_path, 
     assert {key.rpartition("/")[2]: kind for key, kind in found.others.items()} == {
         "clip.MP4": VIDEO, "old.TAR.GZ": TAR, "shard.tar": TAR, "table.parquet": PARQUET,
     }  # fmt: skip
-    assert f"skipped {tmp_path / 'raw.heic'}: image files of this kind are not read" in caplog.text
+    why = "image files of this kind are not read; convert them to JPEG or PNG"
+    assert caplog.messages == [f"skipped 1 .heic file in {tmp_path}: {why}: {tmp_path / 'raw.heic'}"]
 
 
 def test_finished_sources_are_known_without_their_passwords(monkeypatch):
@@ -46,9 +47,16 @@ def test_finished_sources_are_known_without_their_passwords(monkeypatch):
     assert found.tasks(done, 8) == [Task(PICTURES, None, ("https://me:a@h/2.jpg",))]
     monkeypatch.setattr(sources, "_listed", lambda source: ([source], True))
     with pytest.raises(
-        ArgumentError, match=r"more than passwords, got several named https://me:\*\*\*@h/1.jpg"
+        ArgumentError,
+        match=r"more than passwords and .*, got several named https://me:\*\*\*@h/1.jpg; process",
     ):
         find_sources(["https://me:a@h/1.jpg", "https://me:b@h/1.jpg"])
+    with pytest.raises(
+        ArgumentError, match=r"parameters that may be secret.* named https://h/x\?key=\*\*\*;"
+    ):
+        find_sources(["https://h/x?key=a.jpg", "https://h/x?key=b.jpg"])
+    behind_port = [f"http://minio:9000/img/{name}@2x.jpg" for name in "ab"]
+    assert find_sources(behind_port).pictures == behind_port
     with pytest.raises(ArgumentError, match=r"must be a picture, .* got https://me:\*\*\*@h/notes$"):
         find_sources(["https://me:a@h/notes"])
 
@@ -239,6 +247,28 @@ def test_pictures_are_read_from_addresses(tmp_path, monkeypatch):
             assert file.read() == encoded(1)
     with pytest.raises(OSError, match="could not be read"):
         sources.read_bytes(f"{address}/0.png")
+
+
+def test_errors_of_addresses_hold_no_passwords(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"image": [b"damaged"]}), tmp_path / "a.parquet")
+    tar = shard(tmp_path / "a.tar", {"0.png": b"damaged"})
+    monkeypatch.setattr(sources, "time", SimpleNamespace(sleep=lambda _seconds: None))
+
+    def opened(address):
+        if "gone" in address:
+            raise ConnectionError(f"no route to {address}")
+        return open({"r": tar, "t": tmp_path / "a.parquet"}.get(address[-1], tar), "rb")
+
+    monkeypatch.setattr(sources, "_opened", opened)
+    ((name, in_tar),) = sources.tar_pictures("ftp://me@mail.com:pw@h/a.tar")
+    assert name == "tar://0.png::ftp://me@mail.com:***@h/a.tar"
+    ((name, in_table),) = sources.parquet_pictures("ftp://me:pw@h/a.parquet", "image")
+    assert name == "ftp://me:***@h/a.parquet#row=0"
+    calls = [in_tar, in_table, *(sources.picture_reader(f"ftp://me:pw@h/{n}.jpg") for n in ("a", "gone"))]
+    for call in calls:
+        with pytest.raises((ArgumentError, OSError), match=r"ftp://me(@mail\.com)?:\*\*\*@h") as caught:
+            call()
+        assert "pw" not in str(caught.value)
 
 
 def test_a_picture_is_called_by_its_file():
