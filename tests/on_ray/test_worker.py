@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import tarfile
@@ -16,9 +17,9 @@ import pytest
 
 import oaks
 from oaks import predict
-from oaks.boxes import whole_image
+from oaks.boxes import BoxSource, whole_image
 from oaks.errors import ArgumentError
-from oaks.ray import worker
+from oaks.ray import sources, worker
 from oaks.ray.rows import to_poses
 from oaks.ray.sources import Task
 from oaks.ray.worker import FileWorker, RowWorker, Settings, whole_picture
@@ -81,6 +82,31 @@ def _people(table):
 
 def _number(file):
     return int(Path(file).stem) + 1
+
+
+def test_engines_and_rows_know_addresses_without_their_passwords(settings, monkeypatch):
+    def opened(address):
+        if not address.startswith("ftp://me:pw@h/"):
+            raise ConnectionError(f"wrong password in {address}")
+        return io.BytesIO(b"no picture" if "bad" in address else encoded(0))
+
+    monkeypatch.setattr(sources, "_opened", opened)
+    known = []
+
+    def people(image):
+        known.append(image.name)
+        return whole_image().find(image)
+
+    files = FileWorker(dataclasses.replace(settings, boxes=lambda _engine: BoxSource("named", people)))
+    names = [f"ftp://me:pw@h/{name}" for name in ("0.png", "bad.png", "bad.tar")]
+    pictures, damaged = run(files, Task("pictures", None, tuple(names[:2])), Task("tar", names[2]))
+    assert known == ["ftp://me:***@h/0.png"]
+    errors = dict(zip(pictures["file"].to_pylist(), pictures["error"].to_pylist(), strict=True))
+    assert set(errors) == {"ftp://me:***@h/0.png", "ftp://me:***@h/bad.png"}
+    for row in (errors["ftp://me:***@h/bad.png"], *damaged["error"].to_pylist()):
+        assert row
+        assert "ftp" not in row  # the file has a column of its own
+    assert damaged["file"].to_pylist() == ["ftp://me:***@h/bad.tar"]
 
 
 def test_shards_and_tables_have_a_row_for_each_picture(settings, tmp_path):
