@@ -121,11 +121,8 @@ def track(
                 most=frames, preview=preview, done=done,
             )  # fmt: skip
     _tell(output, summary)
-    unmatched = [problem for own in dict.fromkeys(people) if (problem := own.unmatched())]
-    for problem in unmatched:
-        output.warn(problem)
     output.say(f"results: {', '.join(str(own.folder) for own in files)}")
-    return DONE if summary.complete and not unmatched else SKIPPED
+    return DONE if summary.complete else SKIPPED
 
 
 def _sources(named: Sequence[str], **settings: Any) -> list[FrameSource]:

@@ -142,6 +142,10 @@ def track_into(
                         preview.write(frame, poses)
                     if summary.frames == most or (preview is not None and preview.ended):
                         break
+                else:  # a run that stops early may not have reached the frames with boxes
+                    unmatched = [problem for own in dict.fromkeys(boxes) if (problem := own.unmatched())]
+                    summary.problems += unmatched
+                    summary.complete &= not unmatched
             for output in outputs:
                 summary.problems += output.problems
                 summary.complete &= not output.problems

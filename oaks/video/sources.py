@@ -63,15 +63,23 @@ class _Decoded(NamedTuple):
 
 
 def _with_next(pictures: Iterable[_Decoded], *, wait: bool) -> Iterator[tuple[_Decoded, _Decoded | None]]:
-    """Yield each frame with the next one; with None after the last, and always if not `wait`."""
+    """Yield each frame with the next one; with None after the last, and always if not `wait`.
+
+    An error while the next frame is read is raised after the last one has been yielded.
+    """
     if not wait:
         yield from ((picture, None) for picture in pictures)
         return
     last: _Decoded | None = None
-    for picture in pictures:
+    try:
+        for picture in pictures:
+            if last is not None:
+                yield last, picture
+            last = picture
+    except Exception:
         if last is not None:
-            yield last, picture
-        last = picture
+            yield last, None
+        raise
     if last is not None:
         yield last, None
 
@@ -236,6 +244,7 @@ class Video(FrameSource):
             formats = self._av.formats_available - _PLAYLISTS
             self._options.setdefault("format_whitelist", ",".join(sorted(formats)))
         self._stop, self._index = threading.Event(), 0
+        self._failure: Exception | None = None  # why no further packet could be read
         self._asked = time.monotonic()
         self._container: Any = self._open()
         self._opened = time.monotonic()
@@ -346,6 +355,9 @@ class Video(FrameSource):
             image = as_shown(picture, aspect)
             self.read += 1
             yield Frame(image, number, pts, self._clock.time_base, duration=duration)
+        if self._failure is not None:  # told here, since the last frames come after it
+            self._tell_failure(self._failure)
+            self._failure = None
 
     def _pictures(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[_Decoded]:
         """Yield the frames of an open container, numbered, up to its end or to the first packet that cannot be read."""
@@ -386,8 +398,7 @@ class Video(FrameSource):
             except MemoryError as error:
                 raise OutOfMemory(f"source {self.name}: its next packet does not fit into memory") from error
             except self._av.error.FFmpegError as error:
-                packet = None
-                self._tell_failure(error)
+                packet, self._failure = None, error
             now = time.monotonic()
             if waited is not None:
                 if packet is not None and now - before < _AT_ONCE and len(waited) < _WAITING:

@@ -47,7 +47,8 @@ class Summary:
         dropped: late frames of live sources.
         damaged: packets or pictures that could not be decoded, or only partly.
         failed: frames whose boxes or poses could not be found, or that have poses without a score.
-        complete: whether nothing was damaged, no frame failed and no source ended early.
+        complete: whether nothing was damaged, no frame failed and no source ended early. `oaks track` also sets it to
+            False if a file's boxes belong to other frames, or the annotated video could not hold the frames.
         problems: descriptions of what went wrong.
         seconds: wall-clock seconds.
         stages: seconds per stage. They overlap: their sum may exceed `seconds`. frames (reading and decoding,

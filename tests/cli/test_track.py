@@ -139,6 +139,22 @@ def test_boxes_of_other_frames_are_told(tiny, tmp_path):
     assert any(
         "boxes.txt: none of its boxes belong to the frames" in line and "1001" in line for line in said
     )
+    header = header_of(out)
+    assert header["complete"] is False
+    assert any(
+        "boxes.txt: none of its boxes belong to the frames" in problem for problem in header["problems"]
+    )
+
+
+def test_a_run_that_stops_before_the_first_frame_with_boxes_is_complete(tiny, clip, tmp_path):
+    (tmp_path / "boxes.txt").write_text("101,-1,4,4,30,50\n")
+    out = tmp_path / "out"
+    given = [clip, "--bundle", tiny, "--boxes", tmp_path / "boxes.txt", "--out", out, "--no-video"]
+    code, said = run(*given, "--frames", 5)
+    assert code == 0
+    assert not any("none of its boxes" in line for line in said)
+    header = header_of(out)
+    assert (len(lines_of(out)), header["complete"], header["problems"]) == (5, True, [])
 
 
 def test_animations_are_sources_of_their_own(tiny, tmp_path):

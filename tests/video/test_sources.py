@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from oaks.errors import ArgumentError
 from oaks.video.frames import Frame
 from oaks.video.sources import FrameIterable, ImageFiles, Video, open_source
 
@@ -104,6 +105,40 @@ def test_a_truncated_file_is_reported(tmp_path, suffix, flags):
     assert numbers(frames) == list(range(30))
     assert source.cut_short
     assert any("of 3.0" in problem for problem in source.problems)
+
+
+def test_frames_before_one_that_is_refused_are_kept(tmp_path, monkeypatch):
+    source = open_source(write_clip(tmp_path / "clip.mp4", 12))
+    sizes = iter([64] * 5)
+
+    def check(width: int, height: int) -> None:
+        if next(sizes, None) is None:
+            raise ArgumentError("too large")
+
+    monkeypatch.setattr(source, "_check_size", check)
+    frames: list[Frame] = []
+    with pytest.raises(ArgumentError, match="too large"):
+        frames.extend(source)
+    assert numbers(frames) == [0, 1, 2, 3, 4]
+
+
+def test_a_reading_error_is_told_after_the_last_frame(tmp_path):
+    """The time in the message is the end of the last frame that was read."""
+    source = open_source(write_clip(tmp_path / "clip.mkv", 12))
+    container = source._container
+    container.streams.video[0].thread_type = "SLICE"  # frame threads would hold frames back
+
+    def demux(stream):
+        for n, packet in enumerate(container.demux(stream)):
+            if n == 6:
+                raise av.error.InvalidDataError(1, "spoiled")
+            yield packet
+
+    source._container = SimpleNamespace(streams=container.streams, demux=demux, close=container.close)
+    frames = list(source)
+    assert numbers(frames) == [0, 1, 2, 3, 4, 5]
+    assert source.cut_short
+    assert "reading failed after 0.20 s: spoiled" in source.problems[0]
 
 
 def test_files_that_are_no_video_are_refused(tmp_path):
@@ -363,6 +398,21 @@ def test_single_frames_with_timestamps_some_seconds_ahead_join_the_line(tmp_path
     assert numbers(frames) == list(range(60))
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(60) / 30, atol=2e-3)
     assert not source.cut_short
+
+
+def test_a_wrong_timestamp_does_not_hide_a_truncation(tmp_path):
+    """An FLV file that states its length, but not its size."""
+    clip = write_clip(tmp_path / "clip.flv", 90)
+    spiked = restamp(clip, tmp_path / "spiked.flv", lambda n, pts: pts + 1000 * (n == 10))
+    content = spiked.read_bytes().replace(b"filesize\0", b"filesiz_\0")
+    spiked.write_bytes(content)
+    assert numbers(whole := open_source(spiked)) == list(range(90))
+    assert (whole.cut_short, whole.problems) == (False, [])
+    spiked.write_bytes(content[: packets(spiked)[60][0]])
+    cut = open_source(spiked)
+    assert numbers(cut) == list(range(60))
+    assert cut.cut_short
+    assert "of 3.00 s; the file is incomplete" in cut.problems[0]
 
 
 class Pictures(http.server.BaseHTTPRequestHandler):
