@@ -26,13 +26,15 @@ class Clock:
         time_base: seconds per unit of `place`.
         jumps: (time on the line, seconds) of each large jump of the timestamps.
         farthest: seconds of the largest jump, forwards or backwards, after which the earlier line was not resumed.
+        latest: seconds from the first timestamp to the largest, which may be wrong.
     """
 
     def __init__(self, step: Fraction, *, live: bool = False) -> None:
         self._step, self._live = step, live
         self.time_base = Fraction(0)
         self.jumps: list[tuple[float, float]] = []
-        self.farthest = 0.0
+        self.farthest = self.latest = 0.0
+        self._first: Fraction | None = None  # the first timestamp, in seconds
         self._origin: Fraction | None = None  # timestamp, in seconds, at 0 on the line
         self._before: Fraction | None = None  # the same before the last jump, kept for some frames
         self._farthest_before = 0.0  # `farthest` before that jump
@@ -64,6 +66,9 @@ class Clock:
             following: the next frame's timestamp; None if it is unknown.
         """
         now = time.monotonic()
+        if pts is not None:
+            self._first = pts * time_base if self._first is None else self._first
+            self.latest = max(self.latest, float(pts * time_base - self._first))
         if self._last is None:
             self.time_base, placed = time_base, 0
             if pts is not None:

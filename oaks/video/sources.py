@@ -334,7 +334,9 @@ class Video(FrameSource):
         whole = is_whole(self._address) if self._is_file else None
         stated = f" of {self._length:.2f} s" if self._length is not None else ""
         if whole is None and self._length is not None and self._clock.farthest <= _TOLERANCE:
-            whole = self._clock.end >= self._length - _TOLERANCE
+            # Writers take the length from the largest timestamp, even from a wrong one.
+            made_up = abs(self._clock.latest - self._length) <= _TOLERANCE
+            whole = made_up or self._clock.end >= self._length - _TOLERANCE
         if whole is False:
             self.cut_short = True
             self.note(f"{self.name}: ends after {self._clock.end:.2f} s{stated}; the file is incomplete")

@@ -415,6 +415,16 @@ def test_a_wrong_timestamp_does_not_hide_a_truncation(tmp_path):
     assert "of 3.00 s; the file is incomplete" in cut.problems[0]
 
 
+@pytest.mark.parametrize(("wrong", "ahead"), [(10, 5000), (86, 2000)])
+def test_a_length_that_follows_from_a_wrong_timestamp_is_no_truncation(tmp_path, wrong, ahead):
+    clip = write_clip(tmp_path / "clip.flv", 90)
+    spiked = restamp(clip, tmp_path / "spiked.flv", lambda n, pts: pts + ahead * (n == wrong))
+    spiked.write_bytes(spiked.read_bytes().replace(b"filesize\0", b"filesiz_\0"))
+    source = open_source(spiked)
+    assert numbers(source) == list(range(90))
+    assert (source.cut_short, source.problems) == (False, [])
+
+
 class Pictures(http.server.BaseHTTPRequestHandler):
     """Sends JPEG pictures as cameras do: as multipart content, or concatenated."""
 
