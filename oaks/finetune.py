@@ -354,7 +354,7 @@ def _parts(truth: GroundTruth, readable: set[int], held: set[int]) -> tuple[dict
         (c for c in content.get("categories", []) if int(c["id"]) == truth.category_id), {}
     )
     # The parts are read without the caller's choice of a category.
-    skeleton = {field: own[field] for field in ("keypoints", "skeleton") if field in own}
+    skeleton: dict[str, Any] = {field: own[field] for field in ("keypoints", "skeleton") if field in own}
     categories = [{**skeleton, "id": truth.category_id, "name": PERSON}]
 
     def part(of_held: bool) -> dict[str, Any]:
