@@ -416,6 +416,14 @@ def large(count: int) -> dict:
     return {"images": images, "annotations": people, "categories": categories}
 
 
+def assert_columns_like_objects(folder, content):
+    """Compare the reader of files, which gathers columns, with the check of parsed content."""
+    found = coco.read_annotations(written(folder / "a.json", content), skeleton=oaks.COCO17)
+    expected = coco.check_annotations(content, found.path, skeleton=oaks.COCO17)
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+
+
 @pytest.mark.parametrize("change", [
     {}, {"image_id": 3.0}, {"keypoints": []}, {"keypoints": None, "num_keypoints": 0}, {"area": None}, {"iscrowd": None},
     {"bbox": None}, {"num_keypoints": None}, {"attributes": {"image_id": 3}},
@@ -427,10 +435,7 @@ def test_columns_and_objects_give_the_same_annotations(tmp_path, change):
     person |= change
     if "keypoints" in change:
         person["num_keypoints"] = 0
-    found = coco.read_annotations(written(tmp_path / "a.json", content), skeleton=oaks.COCO17)
-    expected = coco.check_annotations(content, found.path, skeleton=oaks.COCO17)
-    for name, value in vars(expected).items():
-        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+    assert_columns_like_objects(tmp_path, content)
 
 
 def test_keypoints_of_another_category_and_file_names_of_categories_do_not_disturb_people(tmp_path):
@@ -441,10 +446,7 @@ def test_keypoints_of_another_category_and_file_names_of_categories_do_not_distu
     content["annotations"][0] |= {"category_id": 2, "keypoints": [1.0, 2.0, 2] * 21, "num_keypoints": 21}
     for category in content["categories"]:
         category["file_name"] = "icon.png"
-    found = coco.read_annotations(written(tmp_path / "a.json", content), skeleton=oaks.COCO17)
-    expected = coco.check_annotations(content, found.path, skeleton=oaks.COCO17)
-    for name, value in vars(expected).items():
-        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
+    assert_columns_like_objects(tmp_path, content)
 
 
 def test_an_annotation_elsewhere_does_not_stand_for_a_null_among_the_annotations(tmp_path):

@@ -130,7 +130,8 @@ def candidate_names(network: nn.Module, name: str) -> list[str]:
 def average(states: list[dict[str, Tensor]]) -> tuple[dict[str, Tensor], list[str]]:
     """Return the mean of state dicts, and the names of the entries that stay those of the first.
 
-    These are the entries that not all of them have in the same shape. Whole numbers, counts of batches, stay silently.
+    These are the entries that not all of them have in the same shape. Integers, such as counts of batches, stay those of the
+    first too, without being named.
     """
     first, *others = states
     mean, kept = dict(first), []
@@ -158,7 +159,7 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
     """
     states = [read_state_dict(path) for path in (initial.path, *initial.average_with)]
     (state, kept), own = average(states), network.state_dict()
-    if len(kept) == sum(value.is_floating_point() for value in state.values()):
+    if initial.average_with and len(kept) == sum(value.is_floating_point() for value in state.values()):
         names = ", ".join(map(str, initial.average_with))
         raise ArgumentError(f"initial.average_with must be networks like {initial.path}, got {names}")
     loaded: dict[str, str] = {}

@@ -311,6 +311,12 @@ class Recipe(StrictModel):
     skeleton: str = "coco17"
     license: str = "unspecified"
 
+    @model_validator(mode="after")
+    def _has_weights(self) -> Recipe:
+        if not self.training.epochs and self.initial is None:
+            raise ArgumentError("training.epochs must be above 0 without initial weights, got 0")
+        return self
+
     def load_skeleton(self) -> Skeleton:
         """Return the skeleton that the recipe names."""
         return COCO17 if self.skeleton == COCO17.name else Skeleton.from_json(self.skeleton)

@@ -441,6 +441,8 @@ def test_without_epochs_the_mean_of_networks_is_validated_and_saved(
             torch.testing.assert_close(value.double(), expected, atol=1e-6, rtol=1e-5)
     card = card_of(run)
     assert card["step"] == card["steps"] == 0
+    with pytest.raises(ValueError, match="epochs must be above 0 without initial weights, got 0"):
+        start(tmp_path / "random", people_folder, data=HELD_OUT, training={"epochs": 0})
     assert card["metrics"]["people"] == card_of(tmp_path / "donor0")["metrics"]["people"]
     assert RunFolder(run).complete()
 
