@@ -234,6 +234,34 @@ def train_or_resume(
     return train(recipe, run, DataFolders(data or Path(), packed), machine)
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A training whose data and initial weights have been opened.
+
+    Attributes:
+        recipe, folder, place, machine: as `train` takes them.
+        module: the network with its initial weights.
+        data: the samples.
+        lines: lines about the sources, for the network's card.
+        console: shows the progress.
+        deadline: time.monotonic() at which the training stops; None: no limit.
+    """
+
+    recipe: AnyRecipe
+    folder: RunFolder
+    place: DataFolders
+    machine: Hardware
+    module: NetworkTraining
+    data: PeopleData | ImageData
+    lines: list[str]
+    console: Console
+    deadline: float | None
+
+    @property
+    def how_to_resume(self) -> str:
+        return f"Resume with: oaks train --resume {self.folder.path}"
+
+
 def _run(
     recipe: AnyRecipe, folder: RunFolder, place: DataFolders, machine: Hardware, console: Console
 ) -> Path | None:
@@ -242,55 +270,46 @@ def _run(
     if not is_first_process():
         wait_for(folder.prepared, console)
     module, data, lines = _open(recipe, folder, place, console)
+    opened = _Opened(recipe, folder, place, machine, module, data, lines, console, deadline)
     folder.path.mkdir(parents=True, exist_ok=True)
     with held(folder.path) if is_first_process() else nullcontext():
-        return _fit(recipe, folder, place, machine, console, deadline, module, data, lines)
-
-
-def _fit(
-    recipe: AnyRecipe,
-    folder: RunFolder,
-    place: DataFolders,
-    machine: Hardware,
-    console: Console,
-    deadline: float | None,
-    module: NetworkTraining,
-    data: PeopleData | ImageData,
-    lines: list[str],
-) -> Path | None:
-    folder.record(recipe, place, data.split.digest())
-    again = f"Resume with: oaks train --resume {folder.path}"
-    if isinstance(data, HeatmapData) and data.store is not None and isinstance(module, KSTraining):
-        lines += _fill_store(data, module, machine, console, deadline)
-        if data.store.missing():
-            say(console, f"Stopped before all heatmaps were made: time limit.\n{again}")
+        folder.record(recipe, place, data.split.digest())
+        if not _heatmaps_made(opened):
             return None
-    if is_first_process():
-        write_json(folder.prepared, lines, indent=1)
-    stopping = CheckpointAndStop(
-        folder.path, every_minutes=recipe.training.checkpoint_minutes, deadline=deadline, console=console
-    )
-    keeper = SaveNetwork(folder.network, folder.card, lines)
+        if is_first_process():
+            write_json(folder.prepared, lines, indent=1)
+        return _fit(opened)
+
+
+def _heatmaps_made(opened: _Opened) -> bool:
+    """Make the heatmaps that a KS-net is trained on, if it is one; return whether there was time for all of them."""
+    data, module = opened.data, opened.module
+    if not (isinstance(data, HeatmapData) and data.store is not None and isinstance(module, KSTraining)):
+        return True
+    opened.lines.extend(_fill_store(data, module, opened.machine, opened.console, opened.deadline))
+    if data.store.missing():
+        say(opened.console, f"Stopped before all heatmaps were made: time limit.\n{opened.how_to_resume}")
+        return False
+    return True
+
+
+def _fit(opened: _Opened) -> Path | None:
+    """Train, validate and save; return the network's file, or None if the training was stopped."""
+    recipe, folder, module, data = opened.recipe, opened.folder, opened.module, opened.data
+    console, validated = opened.console, bool(data.split.validation)
+    every = recipe.training.checkpoint_minutes
+    stopping = CheckpointAndStop(folder.path, every_minutes=every, deadline=opened.deadline, console=console)
+    keeper = SaveNetwork(folder.network, folder.card, opened.lines)
     with _quiet_lightning():
         trainer = make_trainer(
-            recipe,
-            folder,
-            machine,
-            module,
-            [stopping, keeper],
-            console,
-            validated=bool(data.split.validation),
+            recipe, folder, opened.machine, module, [stopping, keeper], console, validated=validated
         )
         if module.steps:
-            trainer.fit(
-                module,
-                data,
-                ckpt_path=folder.checkpoint if folder.checkpoint.exists() else None,
-                weights_only=True,
-            )
+            begun = folder.checkpoint if folder.checkpoint.exists() else None
+            trainer.fit(module, data, ckpt_path=begun, weights_only=True)
         done = trainer.global_step >= module.steps
         if done and keeper.step != module.steps:  # the last step had no validation, or it was interrupted
-            if data.split.validation:
+            if validated:
                 trainer.validate(module, data, verbose=False)
             else:
                 keeper.write(trainer, module)
@@ -299,7 +318,10 @@ def _fit(
     if trainer.is_global_zero and done:
         say(console, f"Trained: {folder.network}")
     elif trainer.is_global_zero:
-        say(console, f"Stopped at step {trainer.global_step} of {module.steps}: {stopping.reason}.\n{again}")
+        say(
+            console,
+            f"Stopped at step {trainer.global_step} of {module.steps}: {stopping.reason}.\n{opened.how_to_resume}",
+        )
         if stopping.reason == "SIGINT":
             raise KeyboardInterrupt
     return folder.network if done else None
