@@ -1,7 +1,8 @@
-"""Pretrained weights of torchvision's ResNet, Simple Baselines, HRNet and MoveNet, matched by name and shape."""
+"""Pretrained weights of torchvision's ResNet and MobileNetV2, Simple Baselines, HRNet and MoveNet, by name and shape."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,11 +16,14 @@ from oaks import onnx_file
 from oaks.errors import ArgumentError
 from oaks.names import number_of
 from oaks.training.checkpoint import check_archive, may_be_damage
-from oaks.training.networks import KSNet, PoseNetwork
+from oaks.training.networks import KSNet, MobilePoseNetwork, PersonDetector, PoseNetwork
 from oaks.training.recipe import InitialWeights
 
 WRAPPINGS = ("state_dict", "model", "net", "model_state_dict")
 """Keys of state dicts in checkpoints."""
+_MOBILENET_LAYER = re.compile(r"features\.(\d+)\..+")
+_EPSILON = 1e-5
+"""Added to the variance by torchvision's batch norm."""
 PREFIXES = ("module.", "model.", "network.")
 """Prefixes that DataParallel and training loops add to names."""
 
@@ -118,11 +122,48 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def folded_mobilenet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return torchvision's MobileNetV2 under the names of ours, with batch norm folded into the convolutions.
+
+    Any other state dict is returned as it is. torchvision pads convolutions of stride 2 on all sides, our network on the
+    right and at the bottom only, so its features lie up to a cell apart; training adapts to that.
+
+    Raises:
+        ArgumentError: a convolution has no batch norm.
+    """
+    if not {"features.0.0.weight", "features.0.1.running_var"} <= state.keys():
+        return state
+    convolutions: dict[int, list[str]] = {}
+    norms: dict[int, list[str]] = {}
+    for name, value in state.items():
+        if found := _MOBILENET_LAYER.fullmatch(name):
+            if name.endswith(".weight") and value.ndim == 4:
+                convolutions.setdefault(int(found[1]), []).append(name.removesuffix(".weight"))
+            elif name.endswith(".running_var"):
+                norms.setdefault(int(found[1]), []).append(name.removesuffix(".running_var"))
+    folded = {name: value for name, value in state.items() if not _MOBILENET_LAYER.fullmatch(name)}
+    for number, own in convolutions.items():
+        if len(norms.get(number, [])) != len(own):
+            raise ArgumentError(f"every convolution of features.{number} must have a batch norm, got {own}")
+        for place, convolution, norm in zip(_places(number, len(own)), own, norms[number], strict=True):
+            factor = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _EPSILON).sqrt()
+            folded[f"{place}.weight"] = state[f"{convolution}.weight"] * factor[:, None, None, None]
+            folded[f"{place}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * factor
+    return folded
+
+
+def _places(number: int, convolutions: int) -> list[str]:
+    """Return what the convolutions of a layer of torchvision's MobileNetV2 are called in ours."""
+    if convolutions == 1:
+        return ["stem" if number == 0 else "last"]
+    return [f"blocks.{number - 1}.{name}" for name in ("expand", "depthwise", "project")[-convolutions:]]
+
+
 def candidate_names(network: nn.Module, name: str) -> list[str]:
     """Return the names that an entry `name` of a file may have in a network, the likeliest first."""
     if isinstance(network, PoseNetwork):  # torchvision and Simple Baselines have no prefix for the backbone
         return [name, f"backbone.{name}", f"head.{name}"]
-    if isinstance(network, KSNet):
+    if isinstance(network, KSNet | MobilePoseNetwork | PersonDetector):
         return [name, f"backbone.{name}"]
     return [name]
 
@@ -157,7 +198,7 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
         ArgumentError: an entry has another shape, or one is missing or unused without permission; or files to average
             have nothing in common.
     """
-    states = [read_state_dict(path) for path in (initial.path, *initial.average_with)]
+    states = [folded_mobilenet(read_state_dict(path)) for path in (initial.path, *initial.average_with)]
     (state, kept), own = average(states), network.state_dict()
     if initial.average_with and len(kept) == sum(value.is_floating_point() for value in state.values()):
         names = ", ".join(map(str, initial.average_with))

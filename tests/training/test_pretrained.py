@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
 
 from oaks.errors import ArgumentError
 from oaks.training.networks import ResNet, build
+from oaks.training.networks.mobilenet import STAGES, MobileNetV2, divisible_by_eight
 from oaks.training.pretrained import freeze, load_weights, read_state_dict
 from oaks.training.recipe import InitialWeights
 
@@ -166,3 +169,91 @@ def test_flipped_bits_in_weights_are_found(tmp_path):
     assert torch.load(path, weights_only=True)["a.weight"].count_nonzero() == 1
     with pytest.raises(ArgumentError, match=r"weights.pth must be as it was written, got another checksum"):
         read_state_dict(path)
+
+
+class _Convolution(nn.Sequential):
+    """torchvision's convolution, batch norm and ReLU6, with the padding of our network."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        self.stride, self.padding = stride, kernel // 2
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU6(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.padding if self.stride == 1 else 0
+        return super().forward(functional.pad(x, (before, self.padding, before, self.padding)))
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        first = [_Convolution(inputs, hidden, 1)] if expansion > 1 else []
+        self.conv = nn.Sequential(
+            *first,
+            _Convolution(hidden, hidden, 3, stride, hidden),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+def torchvisions_mobilenet(width: float) -> nn.Module:
+    """A classifier with the names of torchvision's MobileNetV2 and random statistics."""
+    channels = divisible_by_eight(32 * width)
+    layers: list[nn.Module] = [_Convolution(3, channels, 3, 2)]
+    for expansion, outputs, count, stride in STAGES:
+        outputs = divisible_by_eight(outputs * width)
+        for number in range(count):
+            layers.append(_Block(channels, outputs, expansion, stride if number == 0 else 1))
+            channels = outputs
+    network = nn.Module()
+    network.features = nn.Sequential(*layers, _Convolution(channels, 1280, 1))
+    network.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 10))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.normal_(module.bias, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", ["mobile_oa_hpe", "person_detector"])
+def test_torchvisions_mobilenet_gives_the_same_features_without_its_batch_norms(
+    tmp_path: Path, name: str
+) -> None:
+    torch.manual_seed(2)
+    theirs = torchvisions_mobilenet(0.25)
+    torch.save(theirs.state_dict(), tmp_path / "mobilenet_v2.pth")
+    sized = {} if name == "person_detector" else {"input": [32, 64], "keypoints": 17}
+    network = build({"name": name, "width": 0.25, **sized})
+    fresh = ["pyramid.*", "heatmap.*", "occlusion.*", "center.*", "size.*", "shift.*"]
+    matched = load_weights(
+        network,
+        InitialWeights(
+            path=tmp_path / "mobilenet_v2.pth", allow_missing=fresh, allow_unexpected=["classifier.*"]
+        ),
+    )
+    assert isinstance(network.backbone, MobileNetV2)
+    assert len(matched.loaded) == 2 * (1 + 2 + 16 * 3 + 1)
+    x = torch.randn(2, 3, 64, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.backbone(x)[-1], theirs.features(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_mobilenet_without_a_batch_norm_is_refused(tmp_path: Path) -> None:
+    state = torchvisions_mobilenet(0.25).state_dict()
+    torch.save(
+        {n: v for n, v in state.items() if not n.startswith("features.3.conv.3.")}, tmp_path / "cut.pth"
+    )
+    with pytest.raises(ArgumentError, match="every convolution of features.3 must have a batch norm, got"):
+        load_weights(
+            build({"name": "person_detector", "width": 0.25}), InitialWeights(path=tmp_path / "cut.pth")
+        )
