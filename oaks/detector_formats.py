@@ -186,7 +186,7 @@ def _of_one(rows: np.ndarray, size: tuple[int, int], ultralytics: bool, classes:
         if ultralytics:
             return Format(f"Ultralytics ({layout}), objectness", ULTRALYTICS, True, _reader(turned, True))
         if not turned:
-            return _yolox(rows, size, cells[boxes], certain=classes is not None or values == 5 + _COCO)
+            return _yolox(rows, size, cells[boxes])
         raise ArgumentError(
             f"the network's outputs must be of one family, got {values} values per box: 4 and {values - 4} classes must "
             f"be named in the file's metadata (names), 5 and {values - 5} classes must be on the last axis"
@@ -215,11 +215,10 @@ def _has_objectness(values: int, classes: int | None, anchors: bool, turned: boo
     return values > 5 and (anchors or not turned)
 
 
-def _yolox(rows: np.ndarray, size: tuple[int, int], strides: Sequence[int], *, certain: bool) -> Format:
+def _yolox(rows: np.ndarray, size: tuple[int, int], strides: Sequence[int]) -> Format:
     """YOLOX, before or after its grid is decoded: offsets are small, decoded centers lie near their cells.
 
-    Args:
-        certain: whether the number of values rules out a decoded export of another family.
+    Decoded exports of other families have the same outputs, but take other pixels (YOLOv6: RGB from 0 to 1).
     """
     cells = [
         np.stack(np.meshgrid(np.arange(size[0] // s), np.arange(size[1] // s)), axis=2).reshape(-1, 2)
@@ -240,7 +239,7 @@ def _yolox(rows: np.ndarray, size: tuple[int, int], strides: Sequence[int], *, c
             return _suppressed(corners, scores, threshold, overlap)
         return _suppressed(found[:, :4], scores, threshold, overlap)
 
-    return Format("YOLOX, decoded" if decoded else "YOLOX", YOLOX, certain or not decoded, read)
+    return Format("YOLOX, decoded" if decoded else "YOLOX", YOLOX, not decoded, read)
 
 
 def _reader(turned: bool, objectness: bool) -> Callable[[Sequence[np.ndarray], int, float, float], Found]:

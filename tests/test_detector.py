@@ -335,6 +335,17 @@ def test_values_that_two_families_may_give_are_no_silent_guess(tmp_path, caplog)
     assert not caplog.text
 
 
+def test_pixels_of_decoded_boxes_with_objectness_are_no_silent_guess(tmp_path, caplog):
+    """YOLOX takes BGR from 0 to 255; YOLOv6, whose decoded exports have the same outputs, takes RGB from 0 to 1."""
+    rows = one_person(315, 80, objectness=True)[None]
+    path = write(tmp_path / "d.onnx", {"outputs": rows}, size=WIDE)
+    np.testing.assert_allclose(detect_wide(path), FOUND)
+    assert "which do not tell what pixels it takes" in caplog.text
+    caplog.clear()
+    Detector(path, color="rgb")
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     "names", ["{0: 'car', 1: 'person'}", '["car", "Person"]', '{"1": "person", "0": "car"}']
 )
