@@ -349,12 +349,15 @@ def test_settings_are_checked(field, value):
         FinetuneSettings(**{field: value})
 
 
-def test_the_command_prints_before_and_after(toy, tmp_path):
+def test_the_command_prints_before_and_after(toy, tmp_path, monkeypatch):
     annotations, images = people(tmp_path / "people")
-    arguments = ["finetune", toy.path, "--annotations", annotations, "--images", images, "--out", tmp_path / "mine",
+    monkeypatch.chdir(tmp_path)
+    arguments = ["finetune", toy.path, "--annotations", annotations, "--images", images,
                  "--epochs", 0.5, "--batch", 4, "--resamples", 5, "--threads", 1, "--accelerator", "cpu"]  # fmt: skip
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 0, done.output
     lines = [line for line in done.stdout.splitlines() if line.strip().startswith(("before", "after"))]
     assert len(lines) == 2
-    assert f"bundle: {tmp_path / 'mine'}" in done.stdout
+    out = Path("runs/finetune") / f"{toy.path.name}-finetuned"
+    assert f"bundle: {out}" in done.stdout
+    assert oaks.Bundle.load(out).name == out.name

@@ -21,7 +21,10 @@ def finetune(
         list[Path], typer.Option(help="COCO keypoint annotations of your people. Repeatable.")
     ],
     images: Annotated[list[Path], typer.Option(help="Folder of the images of each annotation file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new bundle, which must not exist.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder of the bundle. Default: runs/finetune/BUNDLE-finetuned."),
+    ] = None,
     held_out: Annotated[
         float, typer.Option(help="Share of the people, by image, held out to evaluate and to fit the scorer.")
     ] = 0.25,
@@ -44,6 +47,8 @@ def finetune(
     """
     from oaks import finetune as library
 
+    if out is None:
+        out = Path("runs/finetune") / f"{Path(bundle).name.removesuffix('.zip')}-finetuned"
     work = out.with_name(f"{out.name}.finetune")
     output.kept = f"what is done so far is in {work}; the same command resumes"
     settings = library.FinetuneSettings(held_out, epochs, learning_rate, batch, seed, resamples)
