@@ -23,7 +23,9 @@ TOLERANCE: Mapping[str, Mapping[str, float]] = {
     "fp32": {"heatmaps": 1e-4, "visibility": 1e-4, "similarity": 1e-4} | dict.fromkeys(_BOXES, 1e-4),
     "fp32 of fp16": {"heatmaps": 1e-2, "visibility": 5e-3, "similarity": 5e-3} | dict.fromkeys(_BOXES, 1e-2),
     "fp16": {"heatmaps": 1e-2, "visibility": 5e-3, "similarity": 5e-3} | dict.fromkeys(_BOXES, 1e-2),
-    "int8": {"heatmaps": 0.15, "visibility": 0.05, "similarity": 0.05} | dict.fromkeys(_BOXES, 0.15),
+    "int8": {"heatmaps": 0.15, "visibility": 0.05, "similarity": 0.05}
+    | dict.fromkeys(_BOXES, 0.15)
+    | {"centers": 0.01},  # most cells are background: .03 halved AP
 }
 """Largest Difference.typical of an output with which a precision is still written."""
 

@@ -79,7 +79,8 @@ def export_detector(
         part = TrainedNetwork("detector", Path(checkpoint), network, description, compared, calibrated)
         progress.update(step, description="exporting", total=len(precisions))
         graph = graph_of(part)
-        converted = models(part, graph, precisions, tolerance or {}, precision.last_layers(graph))
+        kept = [*precision.layers_after_backbone(graph), *precision.depthwise_layers(graph)]
+        converted = models(part, graph, precisions, tolerance or {}, kept)
         with replacing_folder(out) as folder:
             files, rows = write_models(folder, "detector", converted, lambda: progress.advance(step))
             progress.console.print(compare.table(rows))

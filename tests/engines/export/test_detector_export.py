@@ -12,12 +12,14 @@ from typer.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 from oaks import Bundle, Detector  # noqa: E402
+from oaks.boxes import iou  # noqa: E402
 from oaks.cli.main import app, main  # noqa: E402
 from oaks.detector_formats import decode_centers  # noqa: E402
 from oaks.engines.export.detector import export_detector  # noqa: E402
 from oaks.engines.export.onnx_graph import _pad_in_convolutions  # noqa: E402
-from oaks.engines.export.precision import last_layers  # noqa: E402
-from oaks.training.checkpoint import save_network  # noqa: E402
+from oaks.images import images_in  # noqa: E402
+from oaks.predict import DEMO  # noqa: E402
+from oaks.training.checkpoint import load_from_bundle, save_network  # noqa: E402
 from oaks.training.networks import build  # noqa: E402
 
 SIZE = (64, 96)
@@ -95,9 +97,41 @@ def test_the_bundle_describes_the_detector(made):
     assert bundle.description["networks"]["detector"]["architecture"] == ARCHITECTURE
 
 
-def test_the_last_layers_are_those_of_the_heads(made):
-    graph = onnx.load_from_string(made[0].network("detector", "fp32").read())
-    assert len(last_layers(graph)) == 3
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    return [cv2.imread(str(path)) for path in images_in(DEMO)]
+
+
+def test_backends_agree_on_the_boxes_of_the_shipped_detector_to_half_a_pixel(pictures):
+    backends = ["onnxruntime", "openvino", "torch"]
+    for backend in backends:
+        pytest.importorskip(backend)
+    first, *others = (
+        Detector("detector", backend=backend, precision="fp32", device="cpu") for backend in backends
+    )
+    for picture in pictures:
+        boxes, scores = first.detect(picture)
+        assert len(boxes)
+        for other in others:
+            theirs, their_scores = other.detect(picture)
+            np.testing.assert_allclose(theirs, boxes, rtol=0, atol=0.5)
+            np.testing.assert_allclose(their_scores, scores, rtol=0, atol=0.005)
+
+
+def test_the_shipped_detector_finds_the_same_people_in_int8(pictures, tmp_path):
+    network, description = load_from_bundle(Bundle.load("detector").network("detector"))
+    save_network(tmp_path / "network.safetensors", network, description)
+    bundle = export_detector(
+        tmp_path / "network.safetensors", images=DEMO, out=tmp_path / "int8", threshold=0.1,
+        precisions=("fp32", "int8"), show=False,
+    )  # fmt: skip
+    exact = Detector(bundle, backend="onnxruntime", precision="fp32", threshold=0.4)
+    rounded = Detector(bundle, backend="onnxruntime", precision="int8", threshold=0.2)
+    for picture in pictures:
+        (boxes, scores), (theirs, their_scores) = exact.detect(picture), rounded.detect(picture)
+        overlaps = iou(boxes, theirs)
+        assert (overlaps.max(axis=1) > 0.8).all()
+        np.testing.assert_allclose(their_scores[overlaps.argmax(axis=1)], scores, atol=0.1)
 
 
 @pytest.mark.parametrize(
