@@ -15,7 +15,7 @@ from oaks import executors, limits, onnx_file
 from oaks.addresses import redacted
 from oaks.arguments import SetOnce, check_choice, check_count, check_share, is_integer, parse_settings
 from oaks.boxes import numbers
-from oaks.bundle import Bundle, DetectorPart
+from oaks.bundle import PRECISIONS, Bundle, DetectorPart
 from oaks.detector_formats import (
     Found,
     NotFiniteError,
@@ -126,6 +126,7 @@ class Detector(SetOnce):
         if threads is not None:
             check_count("threads", threads)
             limits.check("threads", "threads", int(threads))
+        check_choice("precision", precision, ("auto", "bf16", *PRECISIONS))
         check_choice("color", color, (None, "bgr", "rgb"))
         for name, values, count in (("mean", mean, 3), ("std", std, 3), ("size", size, 2)):
             if values is None:
@@ -137,22 +138,16 @@ class Detector(SetOnce):
                 raise ArgumentError(f"{name} must be {count} {kind}, got {values!r}")
         if size is not None and not (all(map(is_integer, size)) and max(size) <= _LARGEST_SIDE):
             raise ArgumentError(f"size must be two integers of at most {_LARGEST_SIDE}, got {size!r}")
-        if not isinstance(source, str | os.PathLike | Bundle):
-            raise ArgumentError(f"source must be a path or a Bundle, got {source!r}")
-        if isinstance(source, Bundle) or Path(source).suffix.lower() != ".onnx":
-            said = {"color": color, "mean": mean, "std": std, "person": person}
-            if given_too := next((name for name, value in said.items() if value is not None), None):
-                raise ArgumentError(
-                    f"{given_too} must be left out for a bundle, which says it itself, got {said[given_too]!r}"
-                )
-            bundle = source if isinstance(source, Bundle) else Bundle.load(source)
+        source = as_source(source)
+        if isinstance(source, Bundle):
+            _leave_out("a bundle, which says it itself", color=color, mean=mean, std=std, person=person)
             self._model: _CentersModel | _OnnxModel = _CentersModel(
-                bundle, threshold, overlap, backend, precision, device, threads
+                source, threshold, overlap, backend, precision, device, threads
             )
         else:
             given = Preprocessing(color or "", _plain_tuple(mean), _plain_tuple(std))
             self._model = _OnnxModel(
-                Path(source),
+                source,
                 0.3 if threshold is None else threshold,
                 0.65 if overlap is None else overlap,
                 person,
@@ -204,6 +199,27 @@ class Detector(SetOnce):
         """Free the network's memory. Does nothing in a fork."""
         if self._turn.is_here:
             self._model.close()
+
+
+def as_source(source: str | Path | Bundle) -> Path | Bundle:
+    """Return the source of a Detector: the path of an ONNX file, or a bundle, loaded.
+
+    Raises:
+        FileNotFoundError, BundleError: there is no such bundle, or it is damaged.
+        ArgumentError: it is neither.
+    """
+    if isinstance(source, Bundle):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise ArgumentError(f"source must be a path or a Bundle, got {source!r}")
+    return Path(source) if Path(source).suffix.lower() == ".onnx" else Bundle.load(source)
+
+
+def _leave_out(case: str, **settings: Any) -> None:
+    """Refuse settings that would have no effect; None stands for one that was not given."""
+    for name, value in settings.items():
+        if value is not None:
+            raise ArgumentError(f"{name} must be left out for {case}, got {value!r}")
 
 
 def _plain_tuple(values: Sequence[float] | None) -> tuple[float, ...]:
@@ -395,11 +411,10 @@ class _CentersModel:
         self.threshold = part.threshold if threshold is None else threshold
         self.overlap = part.nms if overlap is None else overlap
         self.preprocessing = Preprocessing(part.color, part.mean, part.std, fill=part.fill)
-        name, place, _ = executors.choose_backend(backend, device, _lacking(bundle))
+        name, place, _ = executors.choose_backend(backend, device, _lacking(bundle, precision))
         if precision == "auto":
-            precision = "fp16" if place != "cpu" else "fp32"
-        if name != "torch" and precision not in (*bundle.precisions("detector"), "bf16"):
-            precision = "fp32"
+            half = place != "cpu" and (name == "torch" or bundle.holds("detector", "fp16"))
+            precision = "fp16" if half else "fp32"
         network = (
             bundle.torch_network("detector", precision)
             if name == "torch"
@@ -452,8 +467,10 @@ class _CentersModel:
         self._memory.close()
 
 
-def _lacking(bundle: Bundle) -> dict[str, str]:
-    """Return, for each backend that cannot run the bundle's detector, the reason."""
+def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:
+    """Return, for each backend that cannot run the bundle's detector in a precision, the reason."""
+    if precision == "int8":
+        return {"torch": "it has no int8"}
     if bundle.holds_weights("detector"):
         return {}
     return {"torch": "the bundle has no weights of its detector"}

@@ -54,8 +54,9 @@ class Engine(SetOnce):
         max_batch: maximum people per pass; None: 8 on a CPU, 64 on a GPU. More are split into several passes.
         color: channel order of arrays, "bgr" or "rgb"; None: "bgr". Paths and PIL images need no setting.
         refine: another decoder than the bundle's: "second_peak", "gradient", "dark" or "none".
-        detector: finds people where no boxes are given: a Detector, an ONNX file that oaks.Detector accepts, or None
-            for the bundle's own. It is loaded on first use.
+        detector: finds people where no boxes are given: a Detector; an ONNX file that oaks.Detector accepts, or another
+            bundle with a detector; or None for the bundle's own. It is loaded on first use, with the Engine's threads; a
+            bundle's also with its backend and device, and its precision or, where the detector lacks that, fp32.
 
     Attributes:
         bundle: the Bundle.
@@ -101,7 +102,7 @@ class Engine(SetOnce):
         max_batch: int | None = None,
         color: str | None = None,
         refine: str | None = None,
-        detector: Detector | str | Path | None = None,
+        detector: Detector | str | Path | Bundle | None = None,
     ) -> None:
         for name, number, limit in (("threads", threads, "threads"), ("max_batch", max_batch, "batch")):
             if number is not None:
@@ -318,7 +319,7 @@ class Engine(SetOnce):
         Raises:
             ValueError: neither the Engine nor its bundle was given one.
         """
-        from oaks.detector import Detector
+        from oaks.detector import Detector, as_source
 
         self._check_alive()
         if isinstance(self._detector, Detector):
@@ -329,13 +330,13 @@ class Engine(SetOnce):
                     f"boxes must be given, as bundle {self.bundle.name!r} has no detector, got None; pass boxes, "
                     f"boxes={WHOLE!r} for pictures of one person each, or Engine(detector=...)"
                 )
-            if self._detector is None:
-                self._detector = Detector(
-                    self.bundle, backend=self.backend, device=self.device, precision=self.precision,
-                    threads=self.threads,
-                )  # fmt: skip
-            elif not isinstance(self._detector, Detector):
-                self._detector = Detector(self._detector, threads=self.threads)
+            if not isinstance(self._detector, Detector):
+                source = as_source(self.bundle if self._detector is None else self._detector)
+                settings: dict[str, Any] = {}
+                if isinstance(source, Bundle):
+                    precision = _precision_beside(source, "detector", self.backend, self.precision)
+                    settings = {"backend": self.backend, "device": self.device, "precision": precision}
+                self._detector = Detector(source, threads=self.threads, **settings)
             return self._detector
 
     def _find(self, picture: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -437,6 +438,9 @@ class Engine(SetOnce):
         """Return how poses are made, for headers of results and for reports, ready for JSON."""
         pipeline, pose = self._check_alive(), self.bundle.pose
         decoder = {"decoder": self.refine, "alignment": pose.alignment}
+        detector = (
+            None if isinstance(self._detector, Bundle) else getattr(self._detector, "description", None)
+        )
         return {
             "bundle": self.bundle.name,
             "bundle_sha256": self.bundle.sha256,
@@ -452,7 +456,7 @@ class Engine(SetOnce):
             "cuda_graphs": pipeline.memory.graphs,
             "networks": {role: dict(executor.details) for role, executor in pipeline.executors.items()},
             "skipped_backends": self._skipped,
-            "detector": getattr(self._detector, "description", None),
+            "detector": detector,
         }
 
     def close(self) -> None:
@@ -660,15 +664,20 @@ def _check_scorer(bundle: Bundle, flip: bool, refine: str) -> None:
 
 
 def _second_network(bundle: Bundle, backend: str, precision: str) -> Network | None:
-    """Return the pose network of the second opinion: in the same precision, or in fp32 where it lacks that."""
+    """Return the pose network of the second opinion."""
     second = bundle.second_opinion()
     if second is None:
         return None
     if backend == "torch":
         return second.torch_network("pose", precision)
-    return second.network(
-        "pose", precision if precision == "bf16" or second.holds("pose", precision) else "fp32"
-    )
+    return second.network("pose", _precision_beside(second, "pose", backend, precision))
+
+
+def _precision_beside(bundle: Bundle, role: str, backend: str, precision: str) -> str:
+    """Return the precision of another network that runs beside the Engine's: the same, or fp32 where it lacks that."""
+    # The caller chose the precision of the Engine's own network; others, such as a detector in fp16, may lack int8.
+    held = backend == "torch" or precision == "bf16" or bundle.holds(role, precision)
+    return precision if held else "fp32"
 
 
 def _lacking(bundle: Bundle, precision: str) -> dict[str, str]:

@@ -112,9 +112,9 @@ def detector_network() -> bytes:
     return _model(nodes, constants, {"pixels": ("N", 3, height, width)}, outputs, half=False)
 
 
-def write_with_detector(folder: Path, *, skeleton: Skeleton = RGB) -> bundles.Bundle:
+def write_with_detector(folder: Path, *, skeleton: Skeleton = RGB, half: bool = False) -> bundles.Bundle:
     """Write a bundle that finds people too."""
-    write(folder, skeleton=skeleton)
+    write(folder, skeleton=skeleton, half=half)
     (folder / "detector.fp32.onnx").write_bytes(detector_network())
     made = described(sorted(path.name for path in folder.glob("*.onnx")), skeleton=skeleton)
     made["networks"]["detector"] |= {

@@ -150,6 +150,55 @@ def test_another_detector_replaces_that_of_the_bundle(bundle, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("precision", "reason"),
+    [
+        ("banana", "precision must be .*'auto'.*'bf16'.*, got 'banana'"),
+        (
+            "int8",
+            r"precision must be one that bundle 'tiny' .* has its detector network in, \['fp32'\], got 'int8'",
+        ),
+        ("fp16", "precision must be one that .*got 'fp16'"),
+        ("bf16", "precision must be fp32, fp16 or int8 with backend 'onnxruntime', got 'bf16'"),
+    ],
+)
+def test_an_explicit_precision_of_a_detector_never_falls_back(bundle, precision, reason):
+    with pytest.raises(oaks.ArgumentError, match=reason):
+        oaks.Detector(bundle, precision=precision, backend="onnxruntime")
+
+
+def test_a_detector_runs_in_fp32_where_it_lacks_the_precision_of_its_engine(tmp_path: Path):
+    both = bundles.write_with_detector(tmp_path / "both", half=True)
+    alone = bundles.write(tmp_path / "alone", half=True)
+    for bundle, detector in ((both, None), (alone, both), (alone, str(both.path))):
+        with oaks.Engine(
+            bundle, "onnxruntime", precision="fp16", device="cpu", threads=1, detector=detector
+        ) as engine:
+            assert engine.describe()["detector"] is None
+            assert len(engine.detect(picture([(5, 3)]))[0]) == 1
+            assert engine.describe()["detector"].endswith("onnxruntime fp32")
+
+
+@pytest.mark.parametrize("kind", ["bundle", "ONNX file"])
+def test_another_detector_gets_the_settings_of_the_engine(bundle, tmp_path, monkeypatch, kind):
+    given = []
+
+    class Recorder:
+        def __init__(self, source, **settings):
+            given.append((source, settings))
+
+    monkeypatch.setattr("oaks.detector.Detector", Recorder)
+    source, expected = tmp_path / "d.onnx", {"threads": 2}
+    if kind == "bundle":
+        source, expected = (
+            bundle,
+            {**expected, "backend": "onnxruntime", "device": "cpu", "precision": "fp32"},
+        )
+    with oaks.Engine(bundle, "onnxruntime", threads=2, detector=source) as engine:
+        assert engine.detector is engine.detector
+    assert given == [(source, expected)]
+
+
+@pytest.mark.parametrize(
     "name",
     ["flip", "color", "refine", "precision", "backend", "device", "bundle", "score_kind", "gives_oaks", "threads",
      "timings"],

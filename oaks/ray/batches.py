@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from oaks import errors, ops
 from oaks.arguments import check_count, check_threshold
 from oaks.box_files import PersonBoxes, read_boxes
-from oaks.boxes import BoxSource, boxes_from_detector, boxes_of_people
+from oaks.boxes import BoxSource, boxes_of_people
 from oaks.bundle import Bundle
-from oaks.detector import Detector
 from oaks.errors import ArgumentError, OaksError
 from oaks.inference import WHOLE, Engine
 from oaks.predict import TOGETHER
@@ -305,9 +304,14 @@ def make_settings(
         # A shipped bundle keeps its name: other machines have it elsewhere.
         str(Path(bundle).absolute()) if Path(bundle).exists() else str(bundle),
         loaded.sha256,
-        _boxes_for(boxes, detector, pool),
+        _boxes_for(boxes),
         nms,
-        {**engine, "threads": pool.threads, "device": "cuda" if pool.gpus else "cpu"},
+        {
+            **engine,
+            "threads": pool.threads,
+            "device": "cuda" if pool.gpus else "cpu",
+            "detector": None if detector is None else str(detector),
+        },
         pool.threads,
         column,
     )
@@ -332,18 +336,10 @@ def _check(
         )
 
 
-def _boxes_for(
-    boxes: str | Path | BoxesFor | None, detector: str | Path | None, pool: Pool
-) -> BoxesFor | None:
-    if detector is not None:
-        return partial(_from_detector, str(detector), pool.threads)
+def _boxes_for(boxes: str | Path | BoxesFor | None) -> BoxesFor | None:
     if boxes is None or callable(boxes):
         return boxes
     return whole_picture if str(boxes) == WHOLE else partial(_from_people, read_boxes(boxes))
-
-
-def _from_detector(detector: str, threads: int, _engine: Engine) -> BoxSource:
-    return boxes_from_detector(Detector(detector, threads=threads))
 
 
 def _from_people(people: PersonBoxes, _engine: Engine) -> BoxSource:

@@ -40,7 +40,7 @@ class Settings:
     Attributes:
         bundle: path or name of the bundle, on every machine.
         sha256: of the bundle on the caller's machine; another one is refused.
-        boxes: function that returns the source of boxes for a worker's Engine; None: the bundle's detector.
+        boxes: function that returns the source of boxes for a worker's Engine; None: the Engine's detector.
         nms: OKS threshold, or None.
         engine: further arguments of Engine.
         readers: threads that read and decode pictures ahead.

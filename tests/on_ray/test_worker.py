@@ -20,6 +20,8 @@ from oaks import predict
 from oaks.boxes import BoxSource, whole_image
 from oaks.errors import ArgumentError
 from oaks.ray import sources, worker
+from oaks.ray.batches import make_settings
+from oaks.ray.cluster import Pool
 from oaks.ray.rows import to_poses
 from oaks.ray.sources import Task
 from oaks.ray.worker import FileWorker, RowWorker, Settings, whole_picture
@@ -178,6 +180,14 @@ def test_boxes_of_a_file_bring_their_image_ids(settings, tmp_path):
     known, strange = sorted(table.to_pylist(), key=lambda row: row["file"])
     assert (known["image_id"], known["box"], known["person"]) == (31, [4, 4, 44, 54], 0)
     assert "does not know this picture" in strange["error"]
+
+
+def test_a_detector_runs_on_the_backend_of_the_engine(settings, tmp_path):
+    detector = bundles.write_with_detector(tmp_path / "detector").path
+    own = make_settings(
+        settings.bundle, None, detector, None, Pool(1, 1, 0), {"backend": "onnxruntime", "precision": "fp32"}
+    )
+    assert "onnxruntime fp32" in FileWorker(own).boxes.description
 
 
 def test_another_bundle_of_the_same_name_is_refused(settings):
