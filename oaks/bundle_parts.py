@@ -82,6 +82,10 @@ class KSPart:
     architecture: Mapping[str, Any] = field(default_factory=dict)
 
 
+DEFAULT_THRESHOLD, DEFAULT_OVERLAP = 0.3, 0.65
+"""Minimum score and NMS threshold of detectors that state none."""
+
+
 @dataclass(frozen=True)
 class DetectorPart:
     """Description of the person detector in bundle.json.
@@ -105,8 +109,8 @@ class DetectorPart:
     fill: int = 114
     stride: int | None = None
     batch: int | None = None
-    threshold: float = 0.3
-    nms: float = 0.65
+    threshold: float = DEFAULT_THRESHOLD
+    nms: float = DEFAULT_OVERLAP
     person: int = 0
     architecture: Mapping[str, Any] = field(default_factory=dict)
 

@@ -16,6 +16,7 @@ from oaks.addresses import redacted
 from oaks.arguments import SetOnce, check_choice, check_count, check_share, is_integer, parse_settings
 from oaks.boxes import numbers
 from oaks.bundle import PRECISIONS, Bundle, DetectorPart
+from oaks.bundle_parts import DEFAULT_OVERLAP, DEFAULT_THRESHOLD
 from oaks.detector_formats import (
     Found,
     NotFiniteError,
@@ -83,7 +84,7 @@ class Detector(SetOnce):
         size: (width, height) of the input, for a file that accepts any; None: the one for which it was exported, else
             (640, 640).
         threads: CPU threads; None: all cores.
-        backend, precision, device: of a bundle's detector, as for an Engine.
+        backend, precision, device: of a bundle's detector, as for an Engine; left out for an ONNX file.
 
     Attributes:
         threshold, overlap, size: as above; read-only.
@@ -145,11 +146,17 @@ class Detector(SetOnce):
                 source, threshold, overlap, backend, precision, device, threads
             )
         else:
+            _leave_out(
+                "an ONNX file, which runs on ONNX Runtime's CPU provider",
+                backend=None if backend == "auto" else backend,
+                precision=None if precision == "auto" else precision,
+                device=device,
+            )
             given = Preprocessing(color or "", _plain_tuple(mean), _plain_tuple(std))
             self._model = _OnnxModel(
                 source,
-                0.3 if threshold is None else threshold,
-                0.65 if overlap is None else overlap,
+                DEFAULT_THRESHOLD if threshold is None else threshold,
+                DEFAULT_OVERLAP if overlap is None else overlap,
                 person,
                 given,
                 None if size is None else (int(size[0]), int(size[1])),

@@ -522,6 +522,15 @@ def test_invalid_settings_are_refused(tmp_path, settings, name):
         Detector(tmp_path / "missing.onnx", **settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("backend", "openvino"), ("precision", "fp32"), ("device", "cuda")]
+)
+def test_settings_without_effect_on_an_onnx_file_are_refused(tmp_path, name, value):
+    message = f"{name} must be left out for an ONNX file, .*CPU provider, got '{value}'"
+    with pytest.raises(ValueError, match=message):
+        Detector(tmp_path / "missing.onnx", **{name: value})
+
+
 def test_a_huge_input_size_is_refused(tmp_path):
     path = write(tmp_path / "d.onnx", yolox([(8, 2, 5, (20, 44, 16, 30), 0.9, 0.8)]), size=(100_000, 64))
     with pytest.raises(ValueError, match="sides of its input must be from 1 to 4096, got 100000x64"):
