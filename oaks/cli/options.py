@@ -187,7 +187,7 @@ class DetectorOptions:
         settings = f"threshold={self.detector_threshold} person={self.detector_person}"
         return f"detector: {' '.join([str(self.detector), settings, *self.detector_set])}"
 
-    def load(self, threads: int | None = None) -> Detector | None:
+    def load(self, threads: int | None) -> Detector | None:
         """Return the detector, or None if none was named.
 
         Args:
@@ -302,7 +302,7 @@ def given_boxes(
     if boxes is not None:
         return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
     if detector.detector is None:
-        detector.load()  # raises an error for settings without a detector
+        detector.load(None)  # raises an error for settings without a detector
         return None
     return GivenBoxes(detector.description, None, detector)
 
@@ -341,7 +341,7 @@ def detected_boxes(
     """
     from oaks.boxes import boxes_from_detector
 
-    loaded = detector.load()
+    loaded = detector.load(engine.threads)
     if loaded is None and not engine.has_detector:
         raise ArgumentError(f"bundle {engine.bundle.name!r} has no detector; pass exactly one of {instead}")
     return boxes_from_detector(loaded or engine.detector, every)
