@@ -246,7 +246,7 @@ def benchmark_bundles(
                 engine = Engine(
                     bundle, backend, flip, max_batch=max(batches), precision=precision, device=device, threads=threads
                 )  # fmt: skip
-            except (BackendUnavailable, BundleError, ValueError) as error:
+            except (BackendUnavailable, BundleError, ArgumentError) as error:
                 missing.append(f"{bundle.name}, {backend} {precision}: {error}")
                 continue
             engines.append(opened.enter_context(engine))
@@ -271,7 +271,7 @@ def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) 
     Raises:
         BackendUnavailable: the packages of `oaks val` are not installed.
         FileNotFoundError: the annotations, or every image, is missing.
-        ValueError: the annotations do not fit the bundle.
+        ArgumentError: the annotations do not fit the bundle.
     """
     from oaks.val import require_packages
 

@@ -148,11 +148,11 @@ class BoxSource:
 
     Attributes:
         description: for the header of the results.
-        find: image -> boxes (N, 4) x1, y1, x2, y2, and scores (N,). Raises ValueError for an image that the source
+        find: image -> boxes (N, 4) x1, y1, x2, y2, and scores (N,). Raises ArgumentError for an image that the source
             does not know.
         every: in a video, the source is used at every n-th frame; None: at the first frame only. At other frames the
             boxes are predicted from the tracks.
-        image_id: image -> its id in a COCO file that names pictures, else None. Raises ValueError as `find` does.
+        image_id: image -> its id in a COCO file that names pictures, else None. Raises ArgumentError as `find` does.
         detected: whether the boxes are detections, so that two may belong to one person.
         unmatched: says why the source had boxes for none of the images so far, though it holds some; "" if it had.
     """

@@ -71,7 +71,7 @@ class Engine(SetOnce):
             them; slower.
 
     Raises:
-        ValueError: an argument is invalid, or the bundle has no pose network or lacks the precision.
+        ArgumentError: an argument is invalid, or the bundle has no pose network or lacks the precision.
         FileNotFoundError: the bundle does not exist.
         BundleError: the bundle is damaged, has another or a newer format, or lacks a network that its score needs.
         BackendUnavailable: the backend or the device is not available; the message says what to install.
@@ -168,7 +168,7 @@ class Engine(SetOnce):
             Poses in the order of the boxes, frame by frame; of the detector's boxes the best come first.
 
         Raises:
-            ValueError: an argument is invalid, or there are neither boxes nor a detector; the message names the
+            ArgumentError: an argument is invalid, or there are neither boxes nor a detector; the message names the
                 argument and its value.
             FileNotFoundError: a path does not exist.
             StateError: the Engine is closed, was made before a fork, or is at work in the same thread.
@@ -196,7 +196,7 @@ class Engine(SetOnce):
             Poses for each element of `frames`.
 
         Raises:
-            ValueError, FileNotFoundError, StateError: as `infer`, after the poses of the previous elements were yielded.
+            ArgumentError, FileNotFoundError, StateError: as `infer`, once the poses of the previous elements were yielded.
         """
         calls = _calls(frames, boxes, box_scores)
         ahead = 0 if self._check_alive().memory.stream is None else 1
@@ -288,7 +288,7 @@ class Engine(SetOnce):
             such pairs for several pictures.
 
         Raises:
-            ValueError: a picture is invalid, or the Engine has no detector.
+            ArgumentError: a picture is invalid, or the Engine has no detector.
             FileNotFoundError: a path does not exist.
             StateError: the Engine is closed, was made before a fork, or is at work in the same thread.
         """
@@ -317,7 +317,7 @@ class Engine(SetOnce):
         """The detector that finds people where no boxes are given; loaded on first use.
 
         Raises:
-            ValueError: neither the Engine nor its bundle was given one.
+            ArgumentError: neither the Engine nor its bundle was given one.
         """
         from oaks.detector import Detector, as_source
 

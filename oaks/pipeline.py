@@ -407,7 +407,7 @@ class Pipeline:
                 out=features,
                 stream=stream,
             )
-        except ValueError:
+        except ArgumentError:
             if not np.isnan(features[:, 0, 0]).any():
                 raise
         if second is not None:

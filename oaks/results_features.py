@@ -52,7 +52,7 @@ def results_features(
         second: keypoints (N, K, 2) and scores (N, K) of another estimator for the same people.
 
     Raises:
-        ValueError: a number is not finite, or a box has no area.
+        ArgumentError: a number is not finite, or a box has no area.
     """
     every = ops.feature_names(skeleton.count, maps=False)
     kept = [i for i, name in enumerate(every) if not name.startswith("frame_")]

@@ -102,7 +102,7 @@ class Scorer(SetOnce):
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a scorer, or a newer one; the message names it.
+        ArgumentError: the file is not a scorer, or a newer one; the message names it.
     """
 
     card: Card
@@ -133,7 +133,7 @@ class Scorer(SetOnce):
         """Return a scorer from a file's content; `label` names it in messages.
 
         Raises:
-            ValueError: it is not a scorer.
+            ArgumentError: it is not a scorer.
         """
         scorer = cls.__new__(cls)
         scorer._set(*_parse(content, label), content)
@@ -168,8 +168,8 @@ class Scorer(SetOnce):
             second: keypoints and scores of the second opinion; required if it was fitted with one, otherwise None.
 
         Raises:
-            ValueError: an argument does not fit, or holds numbers that are not finite; of several poses all scores are
-                equal, or each has one score for all its keypoints; or the scorer sees heatmaps.
+            ArgumentError: an argument does not fit, or holds numbers that are not finite; of several poses all scores
+                are equal, or each has one score for all its keypoints; or the scorer sees heatmaps.
         """
         if self.card.kind != "results":
             raise ArgumentError(
@@ -194,7 +194,7 @@ class Scorer(SetOnce):
         """Check that poses come from the estimator that the scorer was fitted to; None is not checked.
 
         Raises:
-            ValueError: the estimator, decoder or skeleton is another one.
+            ArgumentError: the estimator, decoder or skeleton is another one.
         """
         card = self.card
         for name, given, fitted in (
@@ -301,7 +301,7 @@ def load_forests(bundle: Bundle) -> list[Forest]:
         file = part.files[name]
         try:
             forests.append(forest_file.read(bundle.read(file), f"{bundle.path}/{file}"))
-        except ValueError as error:
+        except ArgumentError as error:
             raise BundleError(str(error)) from error
         if forests[-1].features != len(known):
             raise BundleError(

@@ -73,7 +73,7 @@ def plan_bundle(
         The plans, in the order in which they were built.
 
     Raises:
-        ValueError: an argument does not fit, the bundle is not a folder, or it lacks a precision.
+        ArgumentError: an argument does not fit, the bundle is not a folder, or it lacks a precision.
         BackendUnavailable: TensorRT is not installed, or does not support a capability or device.
         TensorRTError: a plan cannot be built; the bundle is then unchanged.
         KeyboardInterrupt: Ctrl-C; the bundle is then unchanged.

@@ -57,7 +57,7 @@ def rescore(
 
     Raises:
         FileNotFoundError: every image is missing.
-        ValueError: the results do not fit the data set; the bundle gives no OAKS score; or `out` was made
+        ArgumentError: the results do not fit the data set; the bundle gives no OAKS score; or `out` was made
             with other settings.
     """
     if not engine.gives_oaks:
@@ -169,7 +169,7 @@ def rescore_results(
         scored = scorer(
             points[..., :2], points[..., 2], boxes, second=_second_poses(second, chosen, rows, scorer)
         )
-    except ValueError as error:
+    except ArgumentError as error:
         raise ArgumentError(f"{results}: {error}") from error
     if (distance := scorer.unlike(points[..., 2])) > UNLIKE:
         log.warning(

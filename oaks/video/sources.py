@@ -464,7 +464,7 @@ def open_source(
         settings: options, timeout, retry (see Video).
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError, BackendUnavailable: as Video, or no picture found.
+        ArgumentError, FileNotFoundError, ConnectionError, BackendUnavailable: as Video, or no picture found.
     """
     if isinstance(rate, bool) or not isinstance(rate, Real) or not _SLOWEST <= rate <= _FASTEST:
         raise ArgumentError(f"rate must be {_SLOWEST:g} to {_FASTEST:g} frames per second, got {rate!r}")

@@ -630,6 +630,19 @@ def test_a_person_without_finite_maps_has_no_score_and_is_reported(fitted, data,
     np.testing.assert_array_equal(after.similarity[1], before.similarity[1])
 
 
+def test_a_bug_is_not_taken_for_maps_that_are_not_finite(fitted, data, monkeypatch):
+    def broken(*_arguments, out, **_settings):
+        out[:] = np.nan
+        raise ValueError("operands could not be broadcast")
+
+    monkeypatch.setattr("oaks.pipeline.ops.map_features", broken)
+    with (
+        oaks.Engine(fitted.path, "onnxruntime", threads=1) as engine,
+        pytest.raises(ValueError, match="operands"),
+    ):
+        engine.infer(data / "images" / "1.png", boxes="whole")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -423,6 +423,16 @@ def test_results_that_a_scorer_does_not_fit_are_not_rescored(fitted, files, tmp_
     assert not (tmp_path / "better.json").exists()
 
 
+def test_a_bug_is_not_blamed_on_the_results(fitted, files, tmp_path, monkeypatch):
+    def broken(*_arguments):
+        raise ValueError("operands could not be broadcast")
+
+    monkeypatch.setattr("oaks.scorer.results_features", broken)
+    with pytest.raises(ValueError, match="^operands") as caught:
+        rescore_results(fitted.scorer, with_boxes(files, tmp_path)[0], tmp_path / "better.json")
+    assert not isinstance(caught.value, oaks.ArgumentError)
+
+
 def test_other_score_distributions_are_detected(fitted, files, tmp_path, caplog):
     results, rows = with_boxes(files, tmp_path)
     heat = arrays(files)[1]
