@@ -41,7 +41,10 @@ Backend = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16 or int8.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: the backend's own.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks. Default: all cores.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="CPU threads of the networks. Default: all cores; on Ray 4 per Engine."),
+]
 Flip = Annotated[bool, typer.Option(help="Average with the mirrored crop, as the paper does.")]
 Refine = Annotated[
     str | None, typer.Option(help="second_peak, gradient, dark or none. Default: the bundle's decoder.")
