@@ -271,6 +271,13 @@ def whole_image() -> BoxSource:
     return BoxSource("whole image", find)
 
 
+def missing_boxes(bundle: str, instead: str) -> ArgumentError:
+    """Return the error for a bundle without a detector where no boxes are given; `instead` says what to pass."""
+    return ArgumentError(
+        f"boxes must be given, as bundle {bundle!r} has no detector, got None; pass {instead}"
+    )
+
+
 __all__ = [
     "BoxSource",
     "as_box_scores",

@@ -18,7 +18,7 @@ import numpy as np
 
 from oaks import executors, limits, ops
 from oaks.arguments import SetOnce, check_choice, check_count, check_flags, check_iterable
-from oaks.boxes import as_box_scores, as_boxes
+from oaks.boxes import as_box_scores, as_boxes, missing_boxes
 from oaks.bundle import PRECISIONS, Bundle, Calibration, Network
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError, StateError
 from oaks.images import as_frame, is_single, per_frame
@@ -326,10 +326,8 @@ class Engine(SetOnce):
             return self._detector
         with self._turn:
             if not self.has_detector:
-                raise ArgumentError(
-                    f"boxes must be given, as bundle {self.bundle.name!r} has no detector, got None; pass boxes, "
-                    f"boxes={WHOLE!r} for pictures of one person each, or Engine(detector=...)"
-                )
+                instead = f"boxes, boxes={WHOLE!r} for pictures of one person each, or Engine(detector=...)"
+                raise missing_boxes(self.bundle.name, instead)
             if not isinstance(self._detector, Detector):
                 source = as_source(self.bundle if self._detector is None else self._detector)
                 settings: dict[str, Any] = {}

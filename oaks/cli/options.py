@@ -342,9 +342,9 @@ def detected_boxes(
     Raises:
         ArgumentError: neither is available; the message says what to pass instead.
     """
-    from oaks.boxes import boxes_from_detector
+    from oaks.boxes import boxes_from_detector, missing_boxes
 
     loaded = detector.load(engine.threads)
     if loaded is None and not engine.has_detector:
-        raise ArgumentError(f"bundle {engine.bundle.name!r} has no detector; pass exactly one of {instead}")
+        raise missing_boxes(engine.bundle.name, f"exactly one of {instead}")
     return boxes_from_detector(loaded or engine.detector, every)

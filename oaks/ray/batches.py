@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from oaks import errors, ops
 from oaks.arguments import check_count, check_threshold
 from oaks.box_files import PersonBoxes, read_boxes
-from oaks.boxes import BoxSource, boxes_of_people
+from oaks.boxes import BoxSource, boxes_of_people, missing_boxes
 from oaks.bundle import Bundle
 from oaks.errors import ArgumentError, OaksError
 from oaks.inference import WHOLE, Engine
@@ -330,10 +330,8 @@ def _check(
     if boxes is not None and detector is not None:
         raise ArgumentError("pass at most one of boxes, detector")
     if required and boxes is None and detector is None and not bundle.has("detector"):
-        raise ArgumentError(
-            f"boxes or detector must be given, as bundle {bundle.name!r} has no detector, got None; pass boxes='whole' "
-            "for pictures of one person each"
-        )
+        instead = f"boxes, boxes={WHOLE!r} for pictures of one person each, or detector"
+        raise missing_boxes(bundle.name, instead)
 
 
 def _boxes_for(boxes: str | Path | BoxesFor | None) -> BoxesFor | None:

@@ -234,7 +234,10 @@ def test_frames_of_changing_size_are_all_written(tiny, boxes, tmp_path):
 def test_a_wrong_argument_is_one_line_and_exits_with_2(tiny, clip, boxes, tmp_path, capsys):
     given, sources = ["--bundle", str(tiny), "--boxes", str(boxes)], "--boxes, --detector, --first-boxes"
     for wrong, message in (
-        ([clip, "--bundle", tiny], f"oaks: bundle 'tiny' has no detector; pass exactly one of {sources}"),
+        (
+            [clip, "--bundle", tiny],
+            f"oaks: boxes must be given, as bundle 'tiny' has no detector, got None; pass exactly one of {sources}",
+        ),
         ([clip, *given, "--first-boxes", "1,2,3,4"], f"oaks: pass at most one of {sources}"),
         ([tmp_path / "gone.mp4", *given], "oaks: source not found"),
         (["tcp://127.0.0.1:1", *given], "oaks: source tcp://127.0.0.1:1 cannot be opened"),

@@ -87,7 +87,7 @@ def test_a_run_on_ray_reports_its_results(tiny, tmp_path, monkeypatch):
         (["--coco"], "--coco must be left out without --ray"),
         (["--column", "jpg"], "--column must be left out without --ray"),
         (["--ray", "--pictures"], "--pictures must be left out with --ray"),
-        (["--ray"], "boxes or detector must be given, as bundle 'tiny' has no detector, got None"),
+        (["--ray"], "boxes must be given, as bundle 'tiny' has no detector, got None; pass"),
         (["--ray", "--boxes", "whole", "--detector", "x.onnx"], "pass at most one of --boxes, --detector"),
     ],
 )
