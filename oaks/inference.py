@@ -319,7 +319,7 @@ class Engine(SetOnce):
         Raises:
             ArgumentError: neither the Engine nor its bundle was given one.
         """
-        from oaks.detector import Detector, as_source
+        from oaks.detector import Detector
 
         self._check_alive()
         if isinstance(self._detector, Detector):
@@ -329,12 +329,13 @@ class Engine(SetOnce):
                 instead = f"boxes, boxes={WHOLE!r} for pictures of one person each, or Engine(detector=...)"
                 raise missing_boxes(self.bundle.name, instead)
             if not isinstance(self._detector, Detector):
-                source = as_source(self.bundle if self._detector is None else self._detector)
-                settings: dict[str, Any] = {}
-                if isinstance(source, Bundle):
-                    precision = _precision_beside(source, "detector", self.backend, self.precision)
-                    settings = {"backend": self.backend, "device": self.device, "precision": precision}
-                self._detector = Detector(source, threads=self.threads, **settings)
+                self._detector = detector_beside(
+                    self.bundle if self._detector is None else self._detector,
+                    backend=self.backend,
+                    device=self.device,
+                    precision=self.precision,
+                    threads=self.threads,
+                )
             return self._detector
 
     def _find(self, picture: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -671,10 +672,38 @@ def _second_network(bundle: Bundle, backend: str, precision: str) -> Network | N
     return second.network("pose", _precision_beside(second, "pose", backend, precision))
 
 
+def detector_beside(
+    source: str | Path | Bundle,
+    *,
+    backend: str,
+    device: str | None,
+    precision: str,
+    threads: int | None,
+    **settings: Any,
+) -> Detector:
+    """Load a detector to run beside a pose network: a bundle's on the same backend, an ONNX file's on ONNX Runtime.
+
+    Args:
+        source: as for `Detector`.
+        backend, device, precision, threads: those of the pose network; fp32 if the detector lacks the precision.
+        settings: further arguments of `Detector`.
+
+    Raises:
+        ArgumentError: as for `Detector`.
+    """
+    from oaks.detector import Detector, as_source
+
+    source = as_source(source)
+    if isinstance(source, Bundle):
+        precision = _precision_beside(source, "detector", backend, precision)
+        settings |= {"backend": backend, "device": device, "precision": precision}
+    return Detector(source, threads=threads, **settings)
+
+
 def _precision_beside(bundle: Bundle, role: str, backend: str, precision: str) -> str:
     """Return the precision of another network that runs beside the Engine's: the same, or fp32 where it lacks that."""
     # The caller chose the precision of the Engine's own network; others, such as a detector in fp16, may lack int8.
-    held = backend == "torch" or precision == "bf16" or bundle.holds(role, precision)
+    held = backend == "torch" or precision in ("auto", "bf16") or bundle.holds(role, precision)
     return precision if held else "fp32"
 
 

@@ -19,19 +19,21 @@ def demo(
     *,
     bundle: options.Bundle = "small",
     engine: options.EngineOptions,
+    detector: options.DetectorOptions,
     out: Annotated[Path, typer.Option(help="Output folder for results.json and pictures/.")] = Path(
         "demo_output"
     ),
 ) -> int:
     """Find the people and their poses in the pictures of the package."""
     from oaks import predict as library
-    from oaks.boxes import boxes_from_detector, boxes_from_file
+    from oaks.boxes import boxes_from_file
     from oaks.images import find_images
 
+    detector.check(None)
     pictures = find_images([library.DEMO])
     with engine.open(bundle) as opened:
-        if opened.has_detector:
-            people = boxes_from_detector(opened.detector)
+        if opened.has_detector or detector.detector is not None:
+            people = options.detected_boxes(detector, opened, "--detector")
         else:
             people = boxes_from_file(library.DEMO / "people.json")
         output.say(options.about(opened, people.description))

@@ -14,6 +14,7 @@ from oaks.errors import ArgumentError
 from oaks.ops import OKS_THRESHOLD
 
 if TYPE_CHECKING:
+    from oaks import bundle as bundles
     from oaks.box_files import PersonBoxes
     from oaks.boxes import BoxSource as PersonBoxSource
     from oaks.detector import Detector
@@ -131,7 +132,7 @@ def leave_out(options: Mapping[str, object], case: str) -> None:
         ArgumentError: one of them was given.
     """
     for name, value in options.items():
-        if value not in (None, [], False):
+        if not (value is None or value is False or value == []):
             words = value if isinstance(value, list | tuple) else [value]
             raise ArgumentError(f"{name} must be left out {case}, got {' '.join(map(str, words))}")
 
@@ -188,28 +189,34 @@ class DetectorOptions:
     def description(self) -> str:
         """Describe the detector and its settings in one line."""
         settings = f"threshold={self.detector_threshold} person={self.detector_person}"
-        return f"detector: {' '.join([str(self.detector), settings, *self.detector_set])}"
+        return f"detector: {' '.join([self.detector or 'of the bundle', settings, *self.detector_set])}"
 
-    def load(self, threads: int | None) -> Detector | None:
-        """Return the detector, or None if none was named.
+    def check(self, boxes: object) -> None:
+        """Raise ArgumentError for options that would have no effect, beside `boxes` or without a detector."""
+        if boxes and self.detector is not None:
+            raise ArgumentError("pass at most one of --boxes, --detector")
+        if boxes:
+            leave_out({"--detector-threshold": self.detector_threshold}, "with --boxes")
+        if self.detector is None:
+            only = {"--detector-person": self.detector_person, "--detector-set": list(self.detector_set)}
+            leave_out(only, "without --detector")
+
+    def load(self, engine: Engine | EngineOptions, bundle: str | bundles.Bundle) -> Detector | None:
+        """Return the detector, or None if neither a detector nor a threshold was given.
 
         Args:
-            threads: CPU threads; None: all cores.
-
-        Raises:
-            ArgumentError: settings without a detector.
+            engine: gives backend, device, precision and threads.
+            bundle: its detector is taken if only a threshold was given.
         """
-        from oaks.detector import Detector, read_settings
+        from oaks.detector import read_settings
+        from oaks.inference import detector_beside
 
-        if self.detector is None:
-            if self.detector_set:
-                raise ArgumentError(
-                    f"--detector-set must come with --detector, got {' '.join(self.detector_set)} alone"
-                )
+        if self.detector is None and self.detector_threshold is None:
             return None
-        return Detector(
-            self.detector, threshold=self.detector_threshold, person=self.detector_person, threads=threads,
-            **read_settings(self.detector_set),
+        return detector_beside(
+            bundle if self.detector is None else self.detector,
+            backend=engine.backend, device=engine.device, precision=engine.precision, threads=engine.threads,
+            threshold=self.detector_threshold, person=self.detector_person, **read_settings(self.detector_set),
         )  # fmt: skip
 
 
@@ -300,12 +307,10 @@ def given_boxes(
     """
     from oaks.box_files import read_boxes
 
-    if boxes is not None and detector.detector is not None:
-        raise ArgumentError("pass at most one of --boxes, --detector")
+    detector.check(boxes)
     if boxes is not None:
         return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
-    if detector.detector is None:
-        detector.load(None)  # raises an error for settings without a detector
+    if detector.detector is None and detector.detector_threshold is None:
         return None
     return GivenBoxes(detector.description, None, detector)
 
@@ -330,7 +335,7 @@ class GivenBoxes:
 
         if self.people is not None:
             return boxes_of_people(self.people, sequence=False)
-        loaded = None if self.detector is None else self.detector.load(engine.threads)
+        loaded = None if self.detector is None else self.detector.load(engine, engine.bundle)
         return whole_image() if loaded is None else boxes_from_detector(loaded)
 
 
@@ -344,7 +349,6 @@ def detected_boxes(
     """
     from oaks.boxes import boxes_from_detector, missing_boxes
 
-    loaded = detector.load(engine.threads)
-    if loaded is None and not engine.has_detector:
+    if detector.detector is None and not engine.has_detector:
         raise missing_boxes(engine.bundle.name, f"exactly one of {instead}")
-    return boxes_from_detector(loaded or engine.detector, every)
+    return boxes_from_detector(detector.load(engine, engine.bundle) or engine.detector, every)

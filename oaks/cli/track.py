@@ -91,6 +91,9 @@ def track(
 
     if bool(boxes) + (detector.detector is not None) + (first_boxes is not None) > 1:
         raise ArgumentError("pass at most one of --boxes, --detector, --first-boxes")
+    detector.check(boxes)
+    if first_boxes is not None:
+        options.leave_out({"--detector-threshold": detector.detector_threshold}, "with --first-boxes")
     looks: dict[str, Any] = {"absent": drawing.absent, "boxes": drawing.show_boxes, "trails": trails}
     with ExitStack() as stack:
         preview = Preview(**looks) if show else None  # before PyAV is imported (see Preview)

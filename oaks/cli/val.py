@@ -66,9 +66,8 @@ def run(
     truth = _truth(annotations, skeleton, category, out)
     folder = images_folder(annotations, images)
     settings = evaluation.settings(folder)
-    if boxes is not None and detector.detector is not None:
-        raise ArgumentError("pass at most one of --boxes, --detector")
-    with engine.open(bundle, detector.load(engine.threads)) as opened:
+    detector.check(boxes)
+    with engine.open(bundle, detector.load(engine, bundle)) as opened:
         output.kept = f"the results so far are in {out}; the same command resumes"
         if not (opened.has_detector or ground_truth_only or boxes):
             output.say(
