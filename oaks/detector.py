@@ -148,7 +148,7 @@ class Detector(SetOnce):
         else:
             _leave_out(
                 "an ONNX file, which runs on ONNX Runtime's CPU provider",
-                backend=None if backend == "auto" else backend,
+                backend=None if isinstance(backend, str) and backend == "auto" else backend,
                 precision=None if precision == "auto" else precision,
                 device=device,
             )

@@ -542,7 +542,10 @@ def make_targets(folder: Path) -> dict[str, Target]:
         "infer": Target(st.tuples(_frames, arguments, st.none() | arguments), infer),
         "detector arguments": Target(
             st.dictionaries(
-                st.sampled_from(("threshold", "overlap", "person", "color", "mean", "std", "size", "threads")),
+                st.sampled_from((
+                    "threshold", "overlap", "person", "color", "mean", "std", "size", "threads", "backend", "precision",
+                    "device",
+                )),
                 arguments, min_size=1, max_size=2,
             ),
             make_detector,
