@@ -41,11 +41,11 @@ def test_threads_are_also_those_of_the_detector(tiny, tmp_path, monkeypatch, ver
 
 @pytest.fixture
 def one_person(tmp_path):
-    """A bundle with a detector, and a picture of one person whose box scores .98."""
+    """A bundle with a detector, and a picture of one person whose box scores less than 1."""
     bundle = bundles.write_with_detector(tmp_path / "tiny").path
     image = np.zeros((*bundles.DETECTOR_INPUT[::-1], 3), np.uint8)
     cell = bundles.DETECTOR_STRIDE
-    image[3 * cell : 4 * cell, 5 * cell : 6 * cell] = 255
+    image[3 * cell : 4 * cell, 5 * cell : 6 * cell] = 160
     cv2.imwrite(str(tmp_path / "picture.png"), image)
     return bundle, tmp_path / "picture.png"
 
