@@ -78,16 +78,73 @@ def check_rows(rows: Sequence[Mapping[str, Any]], label: str | Path) -> None:
         ArgumentError: the message names the row.
     """
 
-    def place(number: int) -> str:
-        return f"{label}: row {number} (image {str(rows[number].get('image_id'))[:64]})"
-
-    boxes = box_fields([{"box": row.get("box", row.get("bbox"))} for row in rows], place)
+    boxes = box_fields(
+        [{"box": row.get("box", row.get("bbox"))} for row in rows], lambda n: place_of(rows[n], n, label)
+    )
     for number, row in enumerate(rows):
         for name, values in (("box", boxes[number]), ("keypoints", row.get("keypoints"))):
             if are_numbers(values) and np.abs(np.asarray(values)).max(initial=0) > FARTHEST:
                 raise ArgumentError(
-                    f"{place(number)}: {name} must be within {FARTHEST:g}, got {str(values)[:64]}"
+                    f"{place_of(row, number, label)}: {name} must be within {FARTHEST:g}, got {str(values)[:64]}"
                 )
+
+
+def place_of(row: Mapping[str, Any], number: int, label: str | Path) -> str:
+    """Return what messages call a row of results."""
+    return f"{label}: row {number} (image {str(row.get('image_id'))[:64]})"
+
+
+def poses_of(rows: Sequence[Mapping[str, Any]], count: int, label: str | Path) -> np.ndarray:
+    """Return keypoints with scores (N, K, 3) of COCO keypoint results, for K = `count`.
+
+    Raises:
+        ArgumentError: a row has other keypoints; the message names the row.
+    """
+    points = []
+    for number, row in enumerate(rows):
+        flat: Any = row.get("keypoints")
+        if not are_numbers(flat) or np.shape(flat) != (3 * count,):
+            raise ArgumentError(
+                f"{place_of(row, number, label)}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}"
+            )
+        points.append(flat)
+    return np.array(points, float).reshape(-1, count, 3)
+
+
+def second_poses(
+    rows: Sequence[Mapping[str, Any]],
+    chosen: Sequence[int],
+    image_ids: Sequence[int],
+    *,
+    expected: int,
+    count: int,
+    label: str | Path,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return keypoints (N, K, 2) and scores (N, K) of a second estimator for the boxes of the first, row by row.
+
+    Args:
+        rows: COCO keypoint results of the second estimator.
+        chosen: numbers of the N rows to return.
+        image_ids: their images in the results of the first.
+        expected: number of rows of the first.
+        count: K, the number of keypoints.
+        label: the file in messages.
+
+    Raises:
+        ArgumentError: the number of rows, an image or a row's keypoints are not as in the results of the first.
+    """
+    if len(rows) != expected:
+        raise ArgumentError(
+            f"{label}: second must have a row for each of the {expected} of results, got {len(rows)}"
+        )
+    own = [rows[n] for n in chosen]
+    for row, image_id in zip(own, image_ids, strict=True):
+        if row["image_id"] != image_id:
+            raise ArgumentError(
+                f"{label}: second must have the images of results row by row, got image {row['image_id']}"
+            )
+    points = poses_of(own, count, label)
+    return points[..., :2], points[..., 2]
 
 
 def check_scores(heat: np.ndarray, label: str | Path) -> None:

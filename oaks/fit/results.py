@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from oaks.coco import read_results
-from oaks.coco_fields import are_numbers
 from oaks.errors import ArgumentError
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Fit, Settings
@@ -22,7 +21,7 @@ from oaks.fit.seen import compare_with_reference
 from oaks.names import number_of
 from oaks.ops import Forest
 from oaks.progress import progress
-from oaks.results_features import boxes_around, feature_names, results_features
+from oaks.results_features import boxes_around, feature_names, results_features, second_poses
 from oaks.scorer import Card, Scorer
 from oaks.skeleton import COCO17, Skeleton
 from oaks.val.ground_truth import OCCLUSION_CLASSES
@@ -85,7 +84,16 @@ def fit_results(
     people = load_people(
         listed(results), listed(annotations), skeleton=skeleton, box_source=box_source, category=category
     )
-    opinion = None if second is None else second_poses(listed(second), people)
+    opinion = None
+    if second is not None:
+        opinion = second_poses(
+            [row for path in listed(second) for row in read_results(path)[0]],
+            people.detections.rows.tolist(),
+            (people.images & ((1 << 48) - 1)).tolist(),
+            expected=people.rows_read,
+            count=skeleton.count,
+            label=" + ".join(map(str, listed(second))),
+        )
     corners = boxes_around(people.points) if people.boxes is None else people.boxes
     card = Card(
         kind="results",
@@ -258,34 +266,6 @@ def few_labels(people: People) -> list[str]:
             f"keypoints with fewer than {FEW} labels, whose similarity will be uncertain: {', '.join(rare)}"
         )
     return warnings
-
-
-def second_poses(results: Sequence[str | Path], people: People) -> tuple[np.ndarray, np.ndarray]:
-    """Return keypoints (N, K, 2) and scores (N, K) of another estimator, in the order of the people.
-
-    Raises:
-        ArgumentError: the results are not for the same boxes, row by row.
-    """
-    rows = [row for path in results for row in read_results(path)[0]]
-    label, count = " + ".join(map(str, results)), people.truth.skeleton.count
-    if len(rows) != people.rows_read:
-        raise ArgumentError(
-            f"{label}: second must have a row for each of the {people.rows_read} of results, got {len(rows)}"
-        )
-    ids = people.images & ((1 << 48) - 1)
-    chosen = [rows[i] for i in people.detections.rows]
-    for row, image_id in zip(chosen, ids.tolist(), strict=True):
-        if row["image_id"] != image_id:
-            raise ArgumentError(
-                f"{label}: second must have the images of results row by row, got image {row['image_id']}"
-            )
-        if not are_numbers(row.get("keypoints")) or np.size(row["keypoints"]) != 3 * count:
-            raise ArgumentError(
-                f"{label}: keypoints of second must be {3 * count} finite numbers, got {str(row.get('keypoints'))[:64]} "
-                f"in image {image_id}"
-            )
-    points = np.array([row["keypoints"] for row in chosen], float).reshape(-1, count, 3)
-    return points[..., :2], points[..., 2]
 
 
 def check_reference(

@@ -15,7 +15,7 @@ from oaks.coco_fields import are_numbers, box_fields, category_ids, indices_by
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.names import number_of
-from oaks.results_features import boxes_around, check_rows
+from oaks.results_features import boxes_around, check_rows, place_of, poses_of, second_poses
 from oaks.scorer import Scorer
 from oaks.val.detect import ReadableImages
 from oaks.val.detections import Detections
@@ -165,10 +165,14 @@ def rescore_results(
             f"{results}: results must hold at least one pose{of_category}, got {number_of(len(every), 'row')}"
         )
     points, boxes = _poses_of(rows, scorer, results)
+    opinion = None
+    if second is not None:
+        opinion = second_poses(
+            read_results(second)[0], chosen, [row["image_id"] for row in rows],
+            expected=len(every), count=scorer.card.skeleton.count, label=second,
+        )  # fmt: skip
     try:
-        scored = scorer(
-            points[..., :2], points[..., 2], boxes, second=_second_poses(second, chosen, rows, scorer)
-        )
+        scored = scorer(points[..., :2], points[..., 2], boxes, second=opinion)
     except ArgumentError as error:
         raise ArgumentError(f"{results}: {error}") from error
     if (distance := scorer.unlike(points[..., 2])) > UNLIKE:
@@ -199,54 +203,23 @@ def _box_scores(rows: Rows, label: str | Path) -> np.ndarray:
     found: list[Any] = [1.0 if row.get("box_score") is None else row["box_score"] for row in rows]
     for number, score in enumerate(found):
         if not are_numbers(score) or np.ndim(score) or score < 0:
-            place = _place(label, number, rows[number])
+            place = place_of(rows[number], number, label)
             raise ArgumentError(
                 f"{place}: box_score must be a finite number from 0 on, got {str(score)[:64]}"
             )
     return np.array(found, float)
 
 
-def _second_poses(
-    second: str | Path | None, chosen: list[int], rows: Rows, scorer: Scorer
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return keypoints (N, K, 2) and scores (N, K) of the second estimator."""
-    if second is None:
-        return None
-    found = read_results(second)[0]
-    others = [found[n] for n in chosen if n < len(found)]
-    if [row["image_id"] for row in others] != [row["image_id"] for row in rows]:
-        raise ArgumentError(f"second must have the images of results row by row, got others in {second}")
-    points = _keypoints(others, scorer.card.skeleton.count, second)
-    return points[..., :2], points[..., 2]
-
-
 def _poses_of(rows: Rows, scorer: Scorer, label: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return keypoints with scores (N, K, 3), and boxes (N, 4) if the scorer needs them."""
     check_rows(rows, label)
-    found = _keypoints(rows, scorer.card.skeleton.count, label)
+    found = poses_of(rows, scorer.card.skeleton.count, label)
     if not scorer.card.boxes:
         return found, None
     boxes = [row.get("box", row.get("bbox")) for row in rows]
     if None in boxes:
-        place = _place(label, boxes.index(None), rows[boxes.index(None)])
+        place = place_of(rows[boxes.index(None)], boxes.index(None), label)
         raise ArgumentError(
             f"{place}: box must be x, y, width, height, got None; the scorer was fitted with boxes"
         )
     return found, to_xyxy(np.array(boxes, float))
-
-
-def _keypoints(rows: Rows, count: int, label: str | Path) -> np.ndarray:
-    """Return keypoints with scores (N, K, 3)."""
-    points = []
-    for number, row in enumerate(rows):
-        flat: Any = row.get("keypoints")
-        if not are_numbers(flat) or np.shape(flat) != (3 * count,):
-            raise ArgumentError(
-                f"{_place(label, number, row)}: keypoints must be {3 * count} finite numbers, got {np.size(flat)}"
-            )
-        points.append(flat)
-    return np.array(points, float).reshape(-1, count, 3)
-
-
-def _place(label: str | Path, number: int, row: dict[str, Any]) -> str:
-    return f"{label}: row {number} (image {str(row['image_id'])[:64]})"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import oaks
+from oaks.errors import ArgumentError
 from oaks.fit import fit_results
 from oaks.fit.people import load_people
 from oaks.skeleton import COCO17, Skeleton
@@ -473,9 +474,24 @@ def test_a_second_opinion_becomes_features(files, tmp_path):
     assert len(json.loads(out.read_text())) == len(rows)
     with pytest.raises(ValueError, match="second must be the poses of 'another'"):
         rescore_results(oaks.Scorer(tmp_path / "scorer"), results, tmp_path / "better.json")
-    second.write_text(json.dumps(moved(rows, 3)[1:]))
-    with pytest.raises(ValueError, match="second must have a row for each"):
-        fit_results(results, tmp_path / "annotations.json", second=second, settings=QUICK)
+    others, count = moved(rows, 3), len(rows)
+    other_image = {**others[-1], "image_id": others[0]["image_id"]}
+    short = {**others[-1], "keypoints": others[-1]["keypoints"][:-1]}
+    for damaged, message in (
+        (others[1:], f"second must have a row for each of the {count} of results, got {count - 1}"),
+        (
+            [*others, others[-1]],
+            f"second must have a row for each of the {count} of results, got {count + 1}",
+        ),
+        ([*others[:-1], other_image], "second must have the images of results row by row, got image"),
+        ([*others[:-1], short], "keypoints must be 51 finite numbers, got 50"),
+    ):
+        second.write_text(json.dumps(damaged))
+        with pytest.raises(ArgumentError, match=message):
+            fit_results(results, tmp_path / "annotations.json", second=second, settings=QUICK)
+        with pytest.raises(ArgumentError, match=message):
+            rescore_results(oaks.Scorer(tmp_path / "scorer"), results, tmp_path / "no.json", second=second)
+    assert not (tmp_path / "no.json").exists()
 
 
 def test_second_features_are_in_units_of_the_keypoints_deviation():
