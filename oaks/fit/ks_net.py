@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -91,17 +91,17 @@ def fit_ks_net(
     for warning in warnings:
         log.warning("%s", warning)
     fold = folds_of(people.images, settings.folds, settings.seed)
-    runs = [fold != number for number in range(settings.folds)] + [np.ones(len(fold), bool)]
-    architecture = {"name": "ks_net", **settings.network, "visibility": True, "keypoints": maps.shape[1]}
+    runs = [np.flatnonzero(people.known & (fold != number)) for number in range(settings.folds)]
+    runs.append(np.flatnonzero(people.known))
     folder = keep / f"ks-net-{_key(settings, people)}"
-    steps = sum(_steps(rows & people.known, settings) for rows in runs)
-    networks = []
     with bars() as progress:
-        task = progress.add_task("Training KS networks", total=steps)
-        for number, rows in enumerate(runs):
-            used = np.flatnonzero(rows & people.known)
-            networks.append(_trained(architecture, people, maps, used, settings, folder / f"{number}.safetensors",
-                                     lambda: progress.advance(task)))  # fmt: skip
+        task = progress.add_task(
+            "Training KS networks", total=sum(_steps(len(used), settings) for used in runs)
+        )
+        training = _Training(people, maps, settings, lambda: progress.advance(task))
+        networks = [
+            training.network(used, folder / f"{number}.safetensors") for number, used in enumerate(runs)
+        ]
     similarity, visibility = (np.zeros(people.heat.shape) for _ in range(2))
     for number, network in enumerate(networks[:-1]):
         rows = np.flatnonzero(fold == number)
@@ -120,7 +120,7 @@ def fit_ks_net(
     card = filled(
         card, people, summary(measured, comparisons), {"epochs": settings.epochs, "seed": settings.seed}
     )
-    scorer = KSNetScorer(card, exported(networks[-1], maps[:COMPARED]), architecture, calibration)
+    scorer = KSNetScorer(card, exported(networks[-1], maps[:COMPARED]), training.architecture, calibration)
     return Fitted(scorer, measured, comparisons, tuple(warnings))
 
 
@@ -132,79 +132,87 @@ def _key(settings: KSNetSettings, people: People) -> str:
     return hashlib.sha256(stated.encode()).hexdigest()[:12]
 
 
-def _steps(rows: np.ndarray, settings: KSNetSettings) -> int:
-    return max(1, round(settings.epochs * math.ceil(rows.sum() / settings.batch)))
+def _steps(people: int, settings: KSNetSettings) -> int:
+    """Return the number of steps of a training on so many people."""
+    return max(1, round(settings.epochs * math.ceil(people / settings.batch)))
 
 
-def _trained(
-    architecture: dict[str, Any],
-    people: People,
-    maps: np.ndarray,
-    used: np.ndarray,
-    settings: KSNetSettings,
-    path: Path,
-    step_done: Any,
-) -> torch.nn.Module:
-    """Return a network trained on some people, or the one stored by an earlier run."""
-    import torch
-    from safetensors.torch import load_file, save
+@dataclass(frozen=True)
+class _Training:
+    """The trainings of KS networks on parts of the same people.
 
-    from oaks.training.networks import build
+    Attributes:
+        people: all people.
+        maps: (N, K, h, w) their maps.
+        settings: settings of each training.
+        step_done: called after every step.
+    """
 
-    steps = max(1, round(settings.epochs * math.ceil(len(used) / settings.batch)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = build(architecture)
-        if path.is_file():
-            network.load_state_dict(load_file(path))
-            for _ in range(steps):
-                step_done()
-            return network.eval()
-        _train(network, people, maps, used, settings, steps, step_done)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(save({name: value.contiguous() for name, value in network.state_dict().items()}))
-    return network.eval()
+    people: People
+    maps: np.ndarray
+    settings: KSNetSettings
+    step_done: Callable[[], object]
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The networks' description for oaks.training.networks.build."""
+        keypoints = self.maps.shape[1]
+        return {"name": "ks_net", **self.settings.network, "visibility": True, "keypoints": keypoints}
 
-def _train(
-    network: torch.nn.Module,
-    people: People,
-    maps: np.ndarray,
-    used: np.ndarray,
-    settings: KSNetSettings,
-    steps: int,
-    step_done: Any,
-) -> None:
-    import torch
-    from torch.nn import functional
+    def network(self, used: np.ndarray, path: Path) -> torch.nn.Module:
+        """Return a network trained on the people `used`, or the one that an earlier run stored in `path`."""
+        import torch
+        from safetensors.torch import load_file, save
 
-    from oaks.training.losses import similarity_loss
+        from oaks.training.networks import build
 
-    network.train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    rng, mirror = np.random.default_rng(settings.seed), people.truth.skeleton.mirror
-    order = np.concatenate(
-        [rng.permutation(used) for _ in range(math.ceil(steps * settings.batch / len(used)))]
-    )
-    for step in range(steps):
-        rows = order[step * settings.batch : (step + 1) * settings.batch]
-        parts = [maps[rows].astype(np.float32), people.similarity[rows], people.labeled[rows]]
-        if step % 2:  # the averaged maps of the mirrored person
-            parts = [part[:, mirror] for part in parts]
-            parts[0] = parts[0][..., ::-1]
-        given, ks, labeled = (torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in parts)
-        similarity, visibility = network(given)
-        seen = functional.binary_cross_entropy_with_logits(visibility, labeled, reduction="none")
-        loss = similarity_loss(similarity, ks, labeled, "cross_entropy") + seen.sum(dim=1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        step_done()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            network = build(self.architecture)
+            if path.is_file():
+                network.load_state_dict(load_file(path))
+                for _ in range(_steps(len(used), self.settings)):
+                    self.step_done()
+                return network.eval()
+            self.train(network, used)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(save({name: value.contiguous() for name, value in network.state_dict().items()}))
+        return network.eval()
+
+    def train(self, network: torch.nn.Module, used: np.ndarray) -> None:
+        """Train a network on the people `used`."""
+        import torch
+        from torch.nn import functional
+
+        from oaks.training.losses import similarity_loss
+
+        people, settings, steps = self.people, self.settings, _steps(len(used), self.settings)
+        network.train()
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        rng, mirror = np.random.default_rng(settings.seed), people.truth.skeleton.mirror
+        order = np.concatenate(
+            [rng.permutation(used) for _ in range(math.ceil(steps * settings.batch / len(used)))]
+        )
+        similarities, labels = people.similarity, people.labeled
+        for step in range(steps):
+            rows = order[step * settings.batch : (step + 1) * settings.batch]
+            parts = [self.maps[rows].astype(np.float32), similarities[rows], labels[rows]]
+            if step % 2:  # the averaged maps of the mirrored person
+                parts = [part[:, mirror] for part in parts]
+                parts[0] = parts[0][..., ::-1]
+            given, ks, labeled = (torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in parts)
+            similarity, visibility = network(given)
+            seen = functional.binary_cross_entropy_with_logits(visibility, labeled, reduction="none")
+            loss = similarity_loss(similarity, ks, labeled, "cross_entropy") + seen.sum(dim=1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            self.step_done()
 
 
 def predicted(network: torch.nn.Module, maps: np.ndarray, batch: int = 128) -> tuple[np.ndarray, np.ndarray]:

@@ -329,7 +329,7 @@ def test_a_ks_network_fitted_to_maps_scores_in_the_engine(ks_fitted, data, truth
 
 def test_trainings_of_ks_networks_are_kept(ks_fitted, frozen, monkeypatch):
     path, people, maps, found, settings = ks_fitted
-    monkeypatch.setattr(ks_fitting, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(ks_fitting._Training, "train", lambda *_: pytest.fail("trained again"))
     keep = path.parent / "maps"
     again = fit_ks_net(people, maps, fitting.heatmap_card(frozen), keep, settings=settings, resamples=5)
     assert again.scorer == found.scorer
