@@ -17,7 +17,7 @@ import numpy as np
 from oaks.files import replacing
 from oaks.fit.boosting import folds_of
 from oaks.fit.people import People
-from oaks.fit.recalibration import fit_scale_and_bias, logits_of
+from oaks.fit.recalibration import calibrated, fit_scale_and_bias, logits_of, targets_of
 from oaks.fit.report import Fitted, KSNetScorer, compared, measured_with, summary
 from oaks.fit.results import check_people, filled
 from oaks.progress import bars
@@ -106,22 +106,28 @@ def fit_ks_net(
     for number, network in enumerate(networks[:-1]):
         rows = np.flatnonzero(fold == number)
         similarity[rows], visibility[rows] = predicted(network, maps[rows])
-    calibration = {}
-    labeled, known = people.labeled, np.repeat(people.known[:, None], maps.shape[1], axis=1)
-    for name, told, target, counted in (
-        ("similarity", similarity, people.similarity, labeled),
-        ("visibility", visibility, labeled.astype(float), known),
-    ):
-        scale, bias = fit_scale_and_bias(logits_of(told[counted]), target[counted])
-        calibration[name] = {"scale": round(scale, 6), "bias": round(bias, 6)}
-        told[:] = 1 / (1 + np.exp(-(scale * logits_of(told) + bias)))
-    measured = measured_with(people.truth, people.detections, similarity, visibility)
+    calibration, predictions = _calibrated(people, similarity, visibility)
+    measured = measured_with(people.truth, people.detections, *predictions)
     comparisons = compared(measured, resamples=resamples, seed=settings.seed)
     card = filled(
         card, people, summary(measured, comparisons), {"epochs": settings.epochs, "seed": settings.seed}
     )
     scorer = KSNetScorer(card, exported(networks[-1], maps[:COMPARED]), training.architecture, calibration)
     return Fitted(scorer, measured, comparisons, tuple(warnings))
+
+
+def _calibrated(
+    people: People, *uncalibrated: np.ndarray
+) -> tuple[dict[str, dict[str, float]], list[np.ndarray]]:
+    """Return scale and bias of the logits of similarity and visibility (N, K), and the calibrated predictions."""
+    numbers, values = {}, []
+    heads = zip(("similarity", "visibility"), uncalibrated, targets_of(people), strict=True)
+    for name, prediction, (target, counted) in heads:
+        logits = logits_of(prediction)
+        scale, bias = fit_scale_and_bias(logits[counted], target[counted])
+        numbers[name] = {"scale": round(scale, 6), "bias": round(bias, 6)}
+        values.append(calibrated(logits, scale, bias))
+    return numbers, values
 
 
 def _key(settings: KSNetSettings, people: People) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from oaks import ops
 from oaks.fit.boosting import Examples
+from oaks.fit.people import People
 from oaks.ops import Forest
 
 _STEPS, _ENOUGH = 50, 1e-9
@@ -30,7 +31,7 @@ def recalibrated(
         rows: (N,) bool, known people to fit to; None: all.
     """
     found = []
-    for forest, (target, counted) in zip(forests, _targets(examples, rows), strict=True):
+    for forest, (target, counted) in zip(forests, targets_of(examples, rows), strict=True):
         logits = logits_of(ops.forest(examples.features, forest)[counted])
         found.append(scaled(forest, *fit_scale_and_bias(logits, target[counted])))
     return found[0], found[1]
@@ -57,20 +58,20 @@ def recalibrated_out_of_fold(
         The forests, and the predictions (N, K) float32.
     """
     found, values = [], []
-    for forest, prediction, (target, counted) in zip(forests, predicted, _targets(examples), strict=True):
+    for forest, prediction, (target, counted) in zip(forests, predicted, targets_of(examples), strict=True):
         logits = logits_of(prediction)
         found.append(scaled(forest, *fit_scale_and_bias(logits[counted], target[counted])))
         value = np.zeros_like(prediction)
         for fold in np.unique(folds):
             own, others = folds == fold, counted & (folds != fold)[:, None]
             scale, bias = fit_scale_and_bias(logits[others], target[others])
-            value[own] = 1 / (1 + np.exp(-(scale * logits[own] + bias)))
+            value[own] = calibrated(logits[own], scale, bias)
         values.append(value)
     return (found[0], found[1]), (values[0], values[1])
 
 
-def _targets(
-    examples: Examples, rows: np.ndarray | None = None
+def targets_of(
+    examples: Examples | People, rows: np.ndarray | None = None
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return the truth (N, K) and the keypoints that count (N, K), of similarity and of visibility."""
     chosen = examples.known if rows is None else examples.known & rows
@@ -83,6 +84,11 @@ def logits_of(probabilities: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         p = np.asarray(probabilities, float)
         return (np.log(p) - np.log1p(-p)).clip(-_FARTHEST, _FARTHEST)
+
+
+def calibrated(logits: np.ndarray, scale: float, bias: float) -> np.ndarray:
+    """Return the probabilities of scale * logit + bias."""
+    return 1 / (1 + np.exp(-(scale * logits + bias)))
 
 
 def fit_scale_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
@@ -100,7 +106,7 @@ def fit_scale_and_bias(logits: np.ndarray, targets: np.ndarray) -> tuple[float, 
 
     inputs = np.stack([logits, np.ones_like(logits)])
     for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-(numbers @ inputs)))
+        p = calibrated(logits, *numbers)
         gradient = inputs @ (p - targets) + 2 * (numbers - [1, 0])
         curvature = (inputs * (p * (1 - p))) @ inputs.T + 2 * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
@@ -122,4 +128,12 @@ def scaled(forest: Forest, scale: float, bias: float) -> Forest:
     )
 
 
-__all__ = ["fit_scale_and_bias", "recalibrated", "recalibrated_out_of_fold", "scaled"]
+__all__ = [
+    "calibrated",
+    "fit_scale_and_bias",
+    "logits_of",
+    "recalibrated",
+    "recalibrated_out_of_fold",
+    "scaled",
+    "targets_of",
+]
