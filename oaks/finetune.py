@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaks import bundle as bundles
-from oaks import forest_file, limits, ops
+from oaks import limits, ops
 from oaks.arguments import is_number
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
@@ -28,10 +28,11 @@ from oaks.coco import AREA_OF_BOX, IMAGE_FIELDS, PERSON, read_annotations
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
-from oaks.fit.heatmaps import FORESTS, described_people, heatmap_card, scored_description
+from oaks.fit.heatmaps import described_people, heatmap_card, scored_description, write_forests
+from oaks.fit.paths import Paths, paired_paths
 from oaks.fit.people import People, in_both
 from oaks.fit.report import Fitted, measured_with
-from oaks.fit.results import Paths, fit_card, listed
+from oaks.fit.results import fit_card
 from oaks.progress import plain_console
 from oaks.scorer import Scorer, load_forests
 from oaks.skeleton import COCO17, Skeleton
@@ -194,11 +195,7 @@ def finetune(
         raise FileExistsError(f"out must not exist, got {out}")
     bundle = model if isinstance(model, Bundle) else Bundle.load(model)
     _check_model(bundle)
-    files, folders = [Path(path) for path in listed(annotations)], [Path(path) for path in listed(images)]
-    if len(files) != len(folders):
-        raise ArgumentError(
-            f"images must be one folder for each of annotations, got {len(folders)} and {len(files)}"
-        )
+    files, folders = paired_paths(annotations, images)
     work = out.with_name(f"{out.name}.finetune")
     sources = _begin(work, bundle, files, folders, settings, category)
     if threads is not None:
@@ -619,8 +616,7 @@ def _write(
                 (staged / file).write_bytes(holder.read(file))
         if fitted is not None:
             assert isinstance(fitted.scorer, Scorer)
-            forest_file.write(staged / FORESTS["similarity"], fitted.scorer.similarity)
-            forest_file.write(staged / FORESTS["visibility"], fitted.scorer.visibility)
+            write_forests(staged, fitted.scorer)
         bundles.write(staged, content)
         Bundle.load(staged)
     return out

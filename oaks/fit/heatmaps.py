@@ -15,14 +15,16 @@ from oaks import executors, forest_file, ops
 from oaks.arguments import check_choice, is_integer
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
+from oaks.bundle_parts import named_files
 from oaks.errors import ArgumentError
 from oaks.executors.base import HostMemory
 from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
 from oaks.fit.networks import PRESETS, Preset, import_network, imported_from
+from oaks.fit.paths import Paths, listed, paired_paths
 from oaks.fit.people import PERSON, People, in_both, load_truth, people_of
 from oaks.fit.report import Fitted
-from oaks.fit.results import Paths, fit_card, listed
+from oaks.fit.results import fit_card
 from oaks.progress import progress
 from oaks.results_features import map_feature_names, with_opinion
 from oaks.scorer import FEATURES_VERSION, Card, Scorer
@@ -143,8 +145,8 @@ def fit_heatmaps(
         bundle = imported(Path(model), Path(store) / "network", preset, preset_settings or {}, name, skeleton)
     else:
         bundle = model if isinstance(model, Bundle) else Bundle.load(model)
-    files, folders = _paired(annotations, images)
-    known_files, known_folders = _paired(trained_annotations, trained_images, "trained_")
+    files, folders = paired_paths(annotations, images)
+    known_files, known_folders = paired_paths(trained_annotations, trained_images, "trained_")
     if bundle.pose.kind != "heatmaps":
         raise ArgumentError(
             f"model must give heatmaps, got kind {bundle.pose.kind!r}; fit a scorer to its results instead"
@@ -176,20 +178,6 @@ def fit_heatmaps(
         if out is None
         else replace(fitted, path=write_bundle(bundle, fitted, Path(out), name or bundle.name))
     )
-
-
-def _paired(annotations: Paths, images: Paths, prefix: str = "") -> tuple[list[str | Path], list[Path]]:
-    """Return annotation files and their image folders; `prefix` begins the arguments' names in messages.
-
-    Raises:
-        ArgumentError: their numbers differ.
-    """
-    files, folders = listed(annotations), [Path(folder) for folder in listed(images)]
-    if len(files) != len(folders):
-        raise ArgumentError(
-            f"{prefix}images must be one folder for each of {prefix}annotations, got {len(folders)} and {len(files)}"
-        )
-    return files, folders
 
 
 def _check_apart(people: GroundTruth, trained: GroundTruth) -> None:
@@ -581,16 +569,20 @@ def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
     """Write the model's bundle with the scorer atomically to a new folder; return the folder."""
     with replacing_folder(out) as staged:
         content = scored_description(bundle, fitted, name)
-        for file in bundle.files:
-            if file in json.dumps(content):
-                (staged / file).write_bytes(bundle.read(file))
+        for file in named_files(content) & bundle.files.keys():
+            (staged / file).write_bytes(bundle.read(file))
         if isinstance(fitted.scorer, Scorer):
-            forest_file.write(staged / FORESTS["similarity"], fitted.scorer.similarity)
-            forest_file.write(staged / FORESTS["visibility"], fitted.scorer.visibility)
+            write_forests(staged, fitted.scorer)
         else:
             (staged / KS_FILE).write_bytes(fitted.scorer.onnx)
         bundles.write(staged, content)
     return out
+
+
+def write_forests(folder: Path, scorer: Scorer) -> None:
+    """Write a scorer's forests into a folder, as the files FORESTS."""
+    forest_file.write(folder / FORESTS["similarity"], scorer.similarity)
+    forest_file.write(folder / FORESTS["visibility"], scorer.visibility)
 
 
 def scored_description(bundle: Bundle, fitted: Fitted, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from oaks.coco import read_results
 from oaks.errors import ArgumentError
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Fit, Settings
+from oaks.fit.paths import Paths, listed
 from oaks.fit.people import People, load_people
 from oaks.fit.recalibration import recalibrated, recalibrated_out_of_fold
 from oaks.fit.report import Fitted, compared, measured_with, summary
@@ -32,8 +33,6 @@ log = logging.getLogger("oaks")
 QUANTILES = 101
 FEW = 100
 """Fewer people of an occlusion class, or labels of a keypoint, cause a warning."""
-
-Paths = str | Path | Sequence[str | Path]
 
 
 def fit_results(
@@ -288,11 +287,6 @@ def check_reference(
         f"the estimator was probably trained on these people: among people of equal size and occlusion its OKS is "
         f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] higher than on the reference; fit to people it has not seen"
     ]
-
-
-def listed(paths: Paths) -> list[str | Path]:
-    """Return one path or several as a list."""
-    return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
 __all__ = ["fit_results"]

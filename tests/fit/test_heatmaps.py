@@ -518,6 +518,15 @@ def test_a_ks_network_beside_the_forests_does_not_run(fitted, data, tmp_path):
         assert set(engine.describe()["networks"]) == {"pose"}
 
 
+def test_a_bundle_holds_the_files_that_its_fields_name_and_no_others(fitted, tmp_path):
+    """A KS network that the scorer replaces stays behind, even if a note of the bundle mentions its file."""
+    model = bundles.write(tmp_path / "net", visibility=False, extra={"note": "without ks.fp32.onnx"})
+    assert "ks.fp32.onnx" in model.files
+    path = fitting.write_bundle(model, fitted, tmp_path / "bundle", "scored")
+    assert {file.name for file in path.iterdir()} == {"bundle.json", *oaks.Bundle.load(path).files}
+    assert set(oaks.Bundle.load(path).files) == {"pose.fp32.onnx", *fitting.FORESTS.values()}
+
+
 def test_stored_maps_are_the_engines_in_half_precision(fitted, data, truth):
     bundle = oaks.Bundle.load(fitted.path)
     shard = next(fitting.run(bundle, truth, data / "images", fitted.path.parent / "maps" / "0"))
