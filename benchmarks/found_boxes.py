@@ -26,7 +26,7 @@ from oaks.files import write_json
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples
 from oaks.fit.heatmaps import described_people
-from oaks.fit.people import People, load_truth
+from oaks.fit.people import People, joined_id, load_truth
 from oaks.images import read_image
 from oaks.progress import progress
 from oaks.structured import read_json
@@ -196,7 +196,7 @@ def main() -> None:
         "oaks": predicted(known, features, found, of_found),
     }
     content = [read_json(path, top=dict)["annotations"] for path in boxes]
-    stated = {(n << 48) + row["id"]: row["box_score"] for n, rows in enumerate(content) for row in rows}
+    stated = {joined_id(n, row["id"]): row["box_score"] for n, rows in enumerate(content) for row in rows}
     box = np.array([stated[int(i)] for i in found.truth.ids[found.detections.own]])
     truth = load_truth(annotations, bundle.skeleton)
     scores = {name: alone[score] * box**power for name, (score, power) in WAYS.items()}

@@ -22,7 +22,7 @@ from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
 from oaks.fit.networks import PRESETS, Preset, import_network, imported_from
 from oaks.fit.paths import Paths, listed, paired_paths
-from oaks.fit.people import PERSON, People, in_both, load_truth, people_of
+from oaks.fit.people import PERSON, People, in_both, joined_id, load_truth, people_of
 from oaks.fit.report import Fitted
 from oaks.fit.results import fit_card
 from oaks.progress import progress
@@ -549,13 +549,13 @@ def _rows(
     truth: GroundTruth, people: np.ndarray, points: np.ndarray, heat: np.ndarray, file: int | None
 ) -> list[dict[str, Any]]:
     """Return COCO rows of a shard; ids are those of oaks.fit.people.load_truth."""
-    offset = 0 if file is None else file << 48
+    number = file or 0
     boxes = truth.file_boxes(people)
     flat = np.concatenate([points, heat[..., None]], axis=2).reshape(len(people), -1).astype(float)
     return [
         {
-            "image_id": offset + int(truth.image_ids[truth.image[g]]),
-            "annotation_id": offset + int(truth.ids[g]),
+            "image_id": joined_id(number, int(truth.image_ids[truth.image[g]])),
+            "annotation_id": joined_id(number, int(truth.ids[g])),
             "category_id": truth.category_id if file is None else PERSON,
             "keypoints": flat[n].tolist(),
             "score": float(heat[n].mean()),

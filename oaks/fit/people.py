@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ log = logging.getLogger("oaks")
 
 PERSON, OTHER = 1, 0
 """Category ids of people and of everything else in files that are joined, since each file may have its own ids."""
+IDS_PER_FILE = 1 << 48
+"""In files that are joined, the ids of file n are raised by n times this, so that no two files share one."""
 SAME_PERSON = 0.5
 """Minimum intersection over union of a detected box and its person's box."""
 
@@ -87,9 +89,22 @@ class People:
         """Return what messages call the people of some poses."""
         owns = self.detections.own[index]
         return [
-            f"annotation {int(self.truth.ids[own]) % (1 << 48)} of {self.truth.file_names[self.truth.image[own]]}"
+            f"annotation {own_id(int(self.truth.ids[own]))} of {self.truth.file_names[self.truth.image[own]]}"
             for own in owns
         ]
+
+
+_Ids = TypeVar("_Ids", int, np.ndarray)
+
+
+def joined_id(file: int, ids: _Ids) -> _Ids:
+    """Return what becomes of ids of a file, by its number, where several files are joined."""
+    return ids + file * IDS_PER_FILE
+
+
+def own_id(ids: _Ids) -> _Ids:
+    """Return the ids that joined ids have in their own file."""
+    return ids % IDS_PER_FILE
 
 
 def in_both(one: People, other: People) -> tuple[np.ndarray, np.ndarray]:
@@ -212,9 +227,9 @@ def load_truth(
         path=_joined(annotations),
         skeleton=skeleton,
         category_id=PERSON,
-        ids=np.concatenate([(number << 48) + truth.ids for number, truth in enumerate(truths)]),
+        ids=np.concatenate([joined_id(number, truth.ids) for number, truth in enumerate(truths)]),
         image=np.concatenate([start + truth.image for start, truth in zip(starts, truths, strict=False)]),
-        image_ids=np.concatenate([(number << 48) + truth.image_ids for number, truth in enumerate(truths)]),
+        image_ids=np.concatenate([joined_id(number, truth.image_ids) for number, truth in enumerate(truths)]),
         file_names=tuple(name for truth in truths for name in truth.file_names),
         **{name: np.concatenate([getattr(truth, name) for truth in truths]) for name in whole},
     )
@@ -222,7 +237,7 @@ def load_truth(
 
 def _renumbered(entry: dict[str, Any], file: int, *keys: str) -> dict[str, Any]:
     """Return an entry of one of several files, with ids that no entry of another file has."""
-    return {**entry, **{key: (file << 48) + int(entry[key]) for key in keys if entry.get(key) is not None}}
+    return {**entry, **{key: joined_id(file, int(entry[key])) for key in keys if entry.get(key) is not None}}
 
 
 def _joined(paths: Sequence[str | Path]) -> str:
@@ -273,4 +288,4 @@ def _own_by_box(truth: GroundTruth, image: np.ndarray, boxes: np.ndarray) -> np.
     return own
 
 
-__all__ = ["People", "in_both", "load_people", "load_truth", "people_of"]
+__all__ = ["People", "in_both", "joined_id", "load_people", "load_truth", "own_id", "people_of"]

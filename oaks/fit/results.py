@@ -15,7 +15,7 @@ from oaks.errors import ArgumentError
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Fit, Settings
 from oaks.fit.paths import Paths, listed
-from oaks.fit.people import People, load_people
+from oaks.fit.people import People, load_people, own_id
 from oaks.fit.recalibration import recalibrated, recalibrated_out_of_fold
 from oaks.fit.report import Fitted, compared, measured_with, summary
 from oaks.fit.seen import compare_with_reference
@@ -88,7 +88,7 @@ def fit_results(
         opinion = second_poses(
             [row for path in listed(second) for row in read_results(path)[0]],
             people.detections.rows.tolist(),
-            (people.images & ((1 << 48) - 1)).tolist(),
+            own_id(people.images).tolist(),
             expected=people.rows_read,
             count=skeleton.count,
             label=" + ".join(map(str, listed(second))),
