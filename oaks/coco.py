@@ -64,6 +64,11 @@ OUTSIDE = "annotations whose box lies outside of their image"
 log = logging.getLogger("oaks")
 
 
+def estimated_areas(sides: np.ndarray) -> np.ndarray:
+    """Estimate the areas (...) of people from the width and height (..., 2) of their boxes."""
+    return AREA_OF_BOX * sides.prod(axis=-1)
+
+
 @dataclass(frozen=True)
 class Images:
     """I images of a data set.
@@ -739,6 +744,7 @@ __all__ = [
     "check_annotations",
     "check_rows",
     "choose_category",
+    "estimated_areas",
     "header_path",
     "make_header",
     "read_annotations",

@@ -24,7 +24,7 @@ from oaks import limits, ops
 from oaks.arguments import is_number
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
-from oaks.coco import AREA_OF_BOX, IMAGE_FIELDS, PERSON, read_annotations
+from oaks.coco import AREA_OF_BOX, IMAGE_FIELDS, PERSON, estimated_areas, read_annotations
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
@@ -274,7 +274,7 @@ def _truth(path: Path, skeleton: Skeleton, category: str | int | None) -> Ground
         log.warning(
             "%s: annotations without area: %d; %g times the area of the box is used", path, count, AREA_OF_BOX
         )
-    areas = np.where(unknown, AREA_OF_BOX * found.boxes[:, 2:].prod(axis=1), found.areas)
+    areas = np.where(unknown, estimated_areas(found.boxes[:, 2:]), found.areas)
     return GroundTruth.from_annotations(replace(found, areas=areas), skeleton)
 
 
@@ -368,7 +368,7 @@ def _needed(annotation: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of an annotation that are read, with an area if it has a box."""
     kept = {field: annotation[field] for field in _READ if field in annotation}
     if kept.get("area") is None and kept.get("bbox"):
-        kept["area"] = AREA_OF_BOX * kept["bbox"][2] * kept["bbox"][3]
+        kept["area"] = float(estimated_areas(np.array(kept["bbox"][2:])))
     return kept
 
 

@@ -37,7 +37,7 @@ struct OpinionArguments {
 // Differences between the two positions are clamped to this, in units of 2 sigma times the square root of the
 // person's area.
 constexpr float kMaxDifference = 99.0f;
-// The area of an annotated person is about this fraction of the box's.
+// The area of an annotated person is about this fraction of the box's: AREA_OF_BOX of oaks/coco.py.
 constexpr float kAreaOfBox = 0.53f;
 
 // A heat that is not finite counts as 0.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from oaks.boxes import to_xyxy
-from oaks.coco import Annotations, Images, check_annotations, read_annotations
+from oaks.coco import AREA_OF_BOX, Annotations, Images, check_annotations, read_annotations
 from oaks.errors import ArgumentError
 from oaks.skeleton import COCO17, Skeleton
 
@@ -142,7 +142,7 @@ class GroundTruth(Images):
         if (unknown := np.isnan(found.areas) & labeled).any():
             raise ArgumentError(
                 f"{found.path}: annotation {found.ids[unknown.argmax()]}: 'area' is missing; OKS divides by it "
-                "(0.53 times width times height is a common substitute for the mask's area)"
+                f"({AREA_OF_BOX:g} times width times height is a common substitute for the mask's area)"
             )
         order = np.argsort(found.image_ids, kind="stable")
         rank = np.empty_like(order)

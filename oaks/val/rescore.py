@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from oaks.boxes import to_xyxy
-from oaks.coco import AREA_OF_BOX, make_header, read_results, write_results
+from oaks.coco import estimated_areas, make_header, read_results, write_results
 from oaks.coco_fields import are_numbers, box_fields, category_ids, indices_by
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
@@ -42,7 +42,7 @@ def rescore(
 
     The Engine runs on the same boxes. Its visibilities apply to the other estimator's poses as they are. Its
     predicted similarities apply to its own keypoints, and are therefore multiplied by the similarity of the two
-    positions (equation 2, with AREA_OF_BOX times the box's area).
+    positions (equation 2, with oaks.coco.AREA_OF_BOX times the box's area).
 
     The same call resumes a stopped run. An image that is missing, damaged or too large is skipped, with its poses; any
     other failure ends the run.
@@ -83,8 +83,7 @@ def rescore(
             return
         chosen = np.concatenate([members[i] for i in read])
         placed = found.keypoints[chosen] / truth.scales[found.image[chosen], None]
-        extent = boxes[chosen, 2:] - boxes[chosen, :2]
-        area = AREA_OF_BOX * extent[:, 0] * extent[:, 1]
+        area = estimated_areas(boxes[chosen, 2:] - boxes[chosen, :2])
         variances = (2 * np.array(truth.skeleton.sigmas)) ** 2
         squared = ((placed - poses.keypoints) ** 2).sum(axis=2)
         similarity = poses.similarity * np.exp(-squared / variances / area[:, None] / 2)

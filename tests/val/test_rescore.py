@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from oaks import COCO17, Engine
-from oaks.coco import read_results, write_results
+from oaks.coco import AREA_OF_BOX, read_results, write_results
 from oaks.val.ground_truth import GroundTruth
-from oaks.val.rescore import AREA_OF_BOX, rescore
+from oaks.val.rescore import rescore
 
 from . import synthetic
 

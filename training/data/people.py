@@ -17,7 +17,7 @@ import numpy as np
 from oaks import images
 from oaks.box_files import read_boxes
 from oaks.boxes import iou
-from oaks.coco import AREA_OF_BOX, read_annotations
+from oaks.coco import estimated_areas, read_annotations
 from oaks.coco_fields import first_of, indices_by
 from oaks.errors import ArgumentError, OaksError
 from oaks.images import ImageFolder, check_size
@@ -244,7 +244,7 @@ def read_coco(
     areas, image = found.areas[kept], found.image[kept]
     if unknown_areas := int(np.isnan(areas).sum()):
         skipped["annotations without area, estimated from the box"] = unknown_areas
-    areas = np.where(np.isnan(areas), AREA_OF_BOX * found.boxes[kept, 2:].prod(axis=1), areas)
+    areas = np.where(np.isnan(areas), estimated_areas(found.boxes[kept, 2:]), areas)
     labels = labels[kept]
     annotatable = np.broadcast_to(learnable, labels.shape[:2]).copy()
     if not trust_absence:
