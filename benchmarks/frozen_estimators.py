@@ -27,11 +27,11 @@ from oaks import ops
 from oaks.bundle import Bundle
 from oaks.fit import boosting
 from oaks.fit.boosting import CHOSEN, Examples, Settings
+from oaks.fit.card import examples_of
 from oaks.fit.heatmaps import averaged_people, described_people, heatmap_card
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net
 from oaks.fit.people import People, in_both
 from oaks.fit.report import class_table, compared, measured_with, summary
-from oaks.fit.results import examples_of
 from oaks.names import number_of
 from oaks.results_features import results_features, with_opinion
 from oaks.val.bootstrap import Comparison

@@ -28,11 +28,11 @@ from oaks.coco import AREA_OF_BOX, IMAGE_FIELDS, PERSON, estimated_areas, read_a
 from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
+from oaks.fit.card import fit_card
 from oaks.fit.heatmaps import described_people, heatmap_card, scored_description, write_forests
 from oaks.fit.paths import Paths, paired_paths
 from oaks.fit.people import People, in_both
 from oaks.fit.report import Fitted, measured_with
-from oaks.fit.results import fit_card
 from oaks.progress import plain_console
 from oaks.scorer import Scorer, load_forests
 from oaks.skeleton import COCO17, Skeleton
@@ -520,7 +520,7 @@ def _measure_and_write(
     if enough:
         start = (forests[0], forests[1]) if forests else None
         card = heatmap_card(tuned)
-        fitted = fit_card(new, features, card, CHOSEN, settings.resamples, start=start)
+        fitted = fit_card(new, features, card, settings=CHOSEN, resamples=settings.resamples, start=start)
     after = _scored(new) if fitted is None else fitted.measured
     rows = contenders(before, after)
     comparisons = tuple(compare_rankings(rows, resamples=settings.resamples, seed=settings.seed))

@@ -20,11 +20,11 @@ from oaks.errors import ArgumentError
 from oaks.executors.base import HostMemory
 from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
+from oaks.fit.card import fit_card
 from oaks.fit.networks import PRESETS, Preset, import_network, imported_from
 from oaks.fit.paths import Paths, listed, paired_paths
 from oaks.fit.people import PERSON, People, in_both, joined_id, load_truth, people_of
 from oaks.fit.report import Fitted
-from oaks.fit.results import fit_card
 from oaks.progress import progress
 from oaks.results_features import map_feature_names, with_opinion
 from oaks.scorer import FEATURES_VERSION, Card, Scorer
@@ -171,7 +171,12 @@ def fit_heatmaps(
                 bundle, known_files, known_folders, kept, threads, category, second=second
             )
         fitted = fit_card(
-            *first, heatmap_card(bundle, second), settings, resamples, more=more, trained=trained
+            *first,
+            heatmap_card(bundle, second),
+            settings=settings,
+            resamples=resamples,
+            more=more,
+            trained=trained,
         )
     return (
         fitted

@@ -16,10 +16,10 @@ import numpy as np
 
 from oaks.files import replacing
 from oaks.fit.boosting import folds_of
+from oaks.fit.card import check_people, filled
 from oaks.fit.people import People
 from oaks.fit.recalibration import calibrated, fit_scale_and_bias, logits_of, targets_of
 from oaks.fit.report import Fitted, KSNetScorer, compared, measured_with, summary
-from oaks.fit.results import check_people, filled
 from oaks.progress import bars
 from oaks.scorer import Card
 

@@ -25,8 +25,8 @@ from oaks.errors import ArgumentError
 from oaks.fit import Preset, boosting, fit_heatmaps
 from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
+from oaks.fit.card import examples_of
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net, predicted
-from oaks.fit.results import examples_of
 from oaks.images import read_image
 from oaks.inference import report_unscored
 from oaks.scorer import load_forests, map_feature_names, uninformative
@@ -458,7 +458,7 @@ def test_further_crops_are_of_the_same_people_in_boxes_nearby(
     monkeypatch.setattr(
         fitting,
         "fit_card",
-        lambda *parts, more, trained: seen.append([parts[:2], *more]) or SimpleNamespace(),
+        lambda *parts, more, **_: seen.append([parts[:2], *more]) or SimpleNamespace(),
     )
     for store in ("one", "again"):
         fit(store=tmp_path / store, second_opinion="other")
