@@ -29,10 +29,11 @@ from oaks.errors import ArgumentError
 from oaks.files import replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN
 from oaks.fit.card import fit_card
-from oaks.fit.heatmaps import described_people, heatmap_card, scored_description, write_forests
+from oaks.fit.heatmaps import described_people, heatmap_card
 from oaks.fit.paths import Paths, paired_paths
 from oaks.fit.people import People, in_both
 from oaks.fit.report import Fitted, measured_with
+from oaks.fit.scored_bundle import scored_description, write_forests
 from oaks.progress import plain_console
 from oaks.scorer import Scorer, load_forests
 from oaks.skeleton import COCO17, Skeleton

@@ -1,44 +1,34 @@
-"""Fits a scorer to a frozen heatmap network: runs it over annotated people, stores the maps, fits on their features."""
+"""Fits a scorer to a frozen heatmap network, on features of its heatmaps of annotated people."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oaks import bundle as bundles
-from oaks import executors, forest_file, ops
+from oaks import ops
 from oaks.arguments import check_choice, is_integer
 from oaks.bundle import Bundle
 from oaks.bundle_files import DESCRIPTION
-from oaks.bundle_parts import named_files
 from oaks.errors import ArgumentError
-from oaks.executors.base import HostMemory
-from oaks.files import replacing, replacing_folder, write_json
 from oaks.fit.boosting import CHOSEN, Settings
 from oaks.fit.card import fit_card
+from oaks.fit.heatmap_store import Shard, stored_heatmaps
 from oaks.fit.networks import PRESETS, Preset, import_network, imported_from
 from oaks.fit.paths import Paths, listed, paired_paths
 from oaks.fit.people import PERSON, People, in_both, joined_id, load_truth, people_of
 from oaks.fit.report import Fitted
-from oaks.progress import progress
+from oaks.fit.scored_bundle import write_bundle
 from oaks.results_features import map_feature_names, with_opinion
-from oaks.scorer import FEATURES_VERSION, Card, Scorer
+from oaks.scorer import Card
 from oaks.skeleton import COCO17, Skeleton
-from oaks.skipping import skip
-from oaks.structured import read_json, read_npz, require
-from oaks.val.detect import ReadableImages
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.interval import check_resamples
 
-PEOPLE_AT_ONCE = 64
-"""Number of people in a shard of stored heatmaps."""
-CROPS_AT_ONCE = 32
-"""Number of crops in one call of the network. With all 128 of a shard at once, `small` takes several GB of memory."""
 SCORERS = ("trees", "ks-net")
 AUGMENT = 2
 """Number of further crops of each person that trees are fitted to, unless the caller says otherwise. On held-out people two
@@ -47,32 +37,6 @@ MOST_AUGMENT = 16
 SCALE, SIDES, SHIFT = 0.12, 0.06, 0.05
 """Standard deviations of the boxes of further crops: of the logarithm of their size, of the logarithm of each side
 beyond that, and of their center in parts of each side."""
-KS_FILE = "ks.fp16.onnx"
-STORE, SKIPPED = "store.json", "skipped.json"
-BOX_SCORE_POWER = 0.25
-"""Power of the box score in the scores of a fitted bundle. With power 1 its OAKS scores hardly ranked poses in detected
-boxes better than the conventional score, because box scores are lower for occluded people (benchmarks/found_boxes.py)."""
-FORESTS = {"similarity": "similarity.forest.json", "visibility": "visibility.forest.json"}
-
-
-_MEMBERS = ("people", "maps", "transforms", "frame_sizes")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The network's outputs for n people.
-
-    Attributes:
-        people: (n,) indices into the annotated people.
-        maps: (n, 2, K, h, w) float16: heatmaps of the crops, and the network's raw output for the mirrored crops.
-        transforms: (n, 2, 3) crop pixel -> image pixel.
-        frame_sizes: (n, 2) width and height of each person's picture.
-    """
-
-    people: np.ndarray
-    maps: np.ndarray
-    transforms: np.ndarray
-    frame_sizes: np.ndarray
 
 
 def fit_heatmaps(
@@ -333,7 +297,7 @@ def _people_with(
         if copy:
             truth, kept = shifted_and_scaled(truth, copy), store / f"{number}-augmented-{copy}"
             note = f", further crop {copy}"
-        for shard in run(bundle, truth, folder, kept, threads, joined=joined, note=note):
+        for shard in stored_heatmaps(bundle, truth, folder, kept, threads, joined=joined, note=note):
             if not len(shard.people):
                 continue
             described, points, heat = describe(bundle, truth, shard)
@@ -356,51 +320,6 @@ def shifted_and_scaled(truth: GroundTruth, copy: int) -> GroundTruth:
     size = random.normal(0, SCALE, (len(sides), 1)) + random.normal(0, SIDES, sides.shape)
     sides = sides * np.exp(size)
     return replace(truth, boxes=np.concatenate([center - sides / 2, sides], axis=1))
-
-
-def run(
-    bundle: Bundle,
-    truth: GroundTruth,
-    images: Path,
-    store: Path,
-    threads: int | None = None,
-    *,
-    joined: bool = False,
-    note: str = "",
-) -> Iterator[Shard]:
-    """Run the pose network over all people with labeled keypoints, or read what an earlier run has stored.
-
-    People in images that are missing, damaged or too large are skipped, as are those whose heatmaps are not finite.
-    Any other failure ends the run, which the next call resumes. `joined` says that `truth` is one of several data sets,
-    so that what is skipped is named by folder too; `note` is added to the title of the progress bar.
-
-    Raises:
-        FileNotFoundError: every image is missing.
-        OSError, RuntimeError: an image, or the network, failed.
-        ArgumentError: `store` holds maps of another network or of other people.
-    """
-    people = np.flatnonzero(truth.counted)
-    parts = [people[first : first + PEOPLE_AT_ONCE] for first in range(0, len(people), PEOPLE_AT_ONCE)]
-    _open_store(store, bundle, truth)
-    missing = [n for n in range(len(parts)) if not _shard_path(store, n).is_file()]
-    skipped: dict[str, str] = read_json(store / SKIPPED, top=dict) if (store / SKIPPED).is_file() else {}
-    for name, reason in skipped.items():
-        skip(name, reason)
-    if missing:
-        readable = ReadableImages(truth, images, np.unique(truth.image[people]).tolist(), joined=joined)
-        label, done = f"Heatmaps of {Path(truth.path).name}{note}", len(parts) - len(missing)
-        with progress(label, len(parts), done=done) as advance, _Runner(bundle, threads) as runner:
-            for number in missing:
-                shard = runner(readable, parts[number])
-                if readable.skipped.keys() - skipped.keys():
-                    write_json(store / SKIPPED, skipped := {**skipped, **readable.skipped})
-                with replacing(_shard_path(store, number)) as file:
-                    np.savez(file, **vars(shard))
-                advance()
-    for number in range(len(parts)):
-        stored = read_npz(path := _shard_path(store, number))
-        require(stored, dict.fromkeys(_MEMBERS, np.ndarray), path)
-        yield Shard(**{name: stored[name] for name in _MEMBERS})
 
 
 def features_of(
@@ -456,100 +375,6 @@ def decoder_in_words(bundle: Bundle) -> str:
     return f"{pose.alignment}, {pose.refine}{blur}, flip"
 
 
-class _Runner:
-    """The pose network on the CPU."""
-
-    def __init__(self, bundle: Bundle, threads: int | None) -> None:
-        self._pose, self._memory = bundle.pose, HostMemory()
-        network = bundle.network("pose")
-        self._executor = executors.open_network(
-            "onnxruntime", network, memory=self._memory, threads=threads, batches=[CROPS_AT_ONCE]
-        )
-
-    def __enter__(self) -> _Runner:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._executor.close()
-
-    def __call__(self, images: ReadableImages, people: np.ndarray) -> Shard:
-        pose, truth = self._pose, images.truth
-        read = dict(images.read(np.unique(truth.image[people]).tolist()))
-        people = people[np.isin(truth.image[people], list(read))]
-        if not len(people):
-            shape = (0, 2, *self._executor.outputs["heatmaps"].shape)
-            return Shard(people, np.zeros(shape, np.float16), np.zeros((0, 2, 3)), np.zeros((0, 2)))
-        frames = list(read.values())
-        index = np.searchsorted(list(read), truth.image[people]).astype(np.int32)
-        crops = ops.crop(
-            frames,
-            truth.file_boxes(people),
-            size=pose.size,
-            frame_index=index,
-            padding=pose.padding,
-            mean=pose.mean,
-            std=pose.std,
-            color="bgr" if pose.color == "rgb" else "rgb",
-            mirrored=True,
-        )
-        with np.errstate(over="ignore"):
-            maps = self._run(crops.pixels).astype(np.float16)
-        maps = maps.reshape(2, len(people), *maps.shape[1:]).swapaxes(0, 1)
-        finite = np.isfinite(maps).all(axis=(1, 2, 3, 4))
-        for bad in people[~finite]:
-            image, annotation = int(truth.image[bad]), int(truth.ids[bad])
-            images.skip(image, "its heatmaps are not finite in float16", annotation=annotation)
-        sizes = np.array([frames[i].shape[1::-1] for i in index], np.float32)
-        return Shard(people[finite], maps[finite], crops.transforms[finite], sizes[finite])
-
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
-        dtype = self._executor.inputs["crops"].dtype
-        parts = [pixels[first : first + CROPS_AT_ONCE] for first in range(0, len(pixels), CROPS_AT_ONCE)]
-        return np.concatenate([self._run_part(np.ascontiguousarray(part, dtype)) for part in parts])
-
-    def _run_part(self, pixels: np.ndarray) -> np.ndarray:
-        outputs = {
-            name: self._memory.empty((len(pixels), *tensor.shape), tensor.dtype)
-            for name, tensor in self._executor.outputs.items()
-        }
-        self._executor.bind({"crops": pixels}, outputs)()
-        return outputs["heatmaps"]
-
-
-def _shard_path(store: Path, number: int) -> Path:
-    return store / f"{number:05}.npz"
-
-
-def _open_store(store: Path, bundle: Bundle, truth: GroundTruth) -> None:
-    """Create the folder of the maps, or check that it holds the maps of this network and these people."""
-    pose = bundle.pose
-    stated = json.loads(
-        json.dumps(
-            {
-                "network": bundle.network("pose").sha256,
-                "size": pose.size,
-                "mean": pose.mean,
-                "std": pose.std,
-                "color": pose.color,
-                "padding": pose.padding,
-                "people": truth.ids[truth.counted].tolist(),
-                "boxes": np.round(truth.boxes[truth.counted], 2).tolist(),
-                "people_at_once": PEOPLE_AT_ONCE,
-            }
-        )
-    )
-    store.mkdir(parents=True, exist_ok=True)
-    path = store / STORE
-    if not path.is_file():
-        write_json(path, stated)
-        return
-    found = read_json(path, top=dict)
-    if changed := [key for key in stated if found.get(key) != stated[key]]:
-        raise ArgumentError(
-            f"{store} must hold heatmaps of this run, got another {changed[0]}; name another folder"
-        )
-
-
 def _rows(
     truth: GroundTruth, people: np.ndarray, points: np.ndarray, heat: np.ndarray, file: int | None
 ) -> list[dict[str, Any]]:
@@ -570,49 +395,4 @@ def _rows(
     ]
 
 
-def write_bundle(bundle: Bundle, fitted: Fitted, out: Path, name: str) -> Path:
-    """Write the model's bundle with the scorer atomically to a new folder; return the folder."""
-    with replacing_folder(out) as staged:
-        content = scored_description(bundle, fitted, name)
-        for file in named_files(content) & bundle.files.keys():
-            (staged / file).write_bytes(bundle.read(file))
-        if isinstance(fitted.scorer, Scorer):
-            write_forests(staged, fitted.scorer)
-        else:
-            (staged / KS_FILE).write_bytes(fitted.scorer.onnx)
-        bundles.write(staged, content)
-    return out
-
-
-def write_forests(folder: Path, scorer: Scorer) -> None:
-    """Write a scorer's forests into a folder, as the files FORESTS."""
-    forest_file.write(folder / FORESTS["similarity"], scorer.similarity)
-    forest_file.write(folder / FORESTS["visibility"], scorer.visibility)
-
-
-def scored_description(bundle: Bundle, fitted: Fitted, name: str) -> dict[str, Any]:
-    """Return the content of bundle.json for a bundle with this scorer in place of its own."""
-    kept = ("license", "sources", "skeleton", "card", "extra")
-    content = {key: value for key, value in bundle.description.items() if key in kept}
-    card = fitted.scorer.card
-    networks = {role: part for role, part in bundle.description["networks"].items() if role != "ks"}
-    shared = {
-        "estimator": bundles.describe_estimator(bundle.estimator),
-        "metrics": {"fitted_on": dict(card.fitted_on), "out_of_fold": dict(card.out_of_fold)},
-    }
-    content |= {"name": name, "networks": networks, "score": "oaks", "box_score_power": BOX_SCORE_POWER}
-    if isinstance(fitted.scorer, Scorer):
-        features = {"version": FEATURES_VERSION, "names": list(card.features), "flip": True}
-        content["scorer"] = {"kind": "forest", "files": dict(FORESTS), "features": features, **shared}
-        if card.second_opinion is not None:
-            other = bundles.describe_estimator(Bundle.load(card.second_opinion).estimator)
-            content["scorer"]["second"] = {"bundle": card.second_opinion, "estimator": other}
-    else:
-        ks = {"files": {"fp16": KS_FILE}, "architecture": dict(fitted.scorer.architecture)}
-        content["networks"] = {**networks, "ks": ks}
-        content["scorer"] = {"kind": "ks_net", **shared}
-        content["calibration"] = dict(fitted.scorer.calibration)
-    return content
-
-
-__all__ = ["fit_heatmaps", "run"]
+__all__ = ["averaged_people", "described_people", "fit_heatmaps", "heatmap_card"]

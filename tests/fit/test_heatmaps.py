@@ -22,11 +22,13 @@ import oaks
 from oaks.boxes import iou
 from oaks.cli.main import app
 from oaks.errors import ArgumentError
-from oaks.fit import Preset, boosting, fit_heatmaps
+from oaks.fit import Preset, boosting, fit_heatmaps, heatmap_store
 from oaks.fit import heatmaps as fitting
 from oaks.fit import ks_net as ks_fitting
 from oaks.fit.card import examples_of
+from oaks.fit.heatmap_store import stored_heatmaps
 from oaks.fit.ks_net import KSNetSettings, fit_ks_net, predicted
+from oaks.fit.scored_bundle import BOX_SCORE_POWER, FORESTS, write_bundle
 from oaks.images import read_image
 from oaks.inference import report_unscored
 from oaks.scorer import load_forests, map_feature_names, uninformative
@@ -124,7 +126,7 @@ def engines_features(bundle, data, truth):
 
 def test_the_bundle_scores_in_the_engine_what_the_forests_say(fitted, data, truth):
     bundle = oaks.Bundle.load(fitted.path)
-    assert (bundle.score, bundle.box_score_power) == ("oaks", fitting.BOX_SCORE_POWER)
+    assert (bundle.score, bundle.box_score_power) == ("oaks", BOX_SCORE_POWER)
     poses, features = engines_features(bundle, data, truth)
     for forest, told in zip(load_forests(bundle), (poses.similarity, poses.visibility), strict=True):
         np.testing.assert_array_equal(told, oaks.ops.forest(features, forest))
@@ -235,22 +237,22 @@ def test_images_that_cannot_be_read_are_skipped_and_named_again_by_the_next_run(
     for call in calls:
         assert call.exit_code == 1, call.output
         assert "skipped 2: 2.png, 5.png" in call.output
-    shards = fitting.run(frozen, truth, images, tmp_path / "maps" / "0")
+    shards = stored_heatmaps(frozen, truth, images, tmp_path / "maps" / "0")
     kept = np.concatenate([shard.people for shard in shards])
     skipped = [n for n in range(PEOPLE * IMAGES) if n // PEOPLE + 1 in (2, 5)]
     assert sorted({*range(PEOPLE * IMAGES)} - {*kept.tolist()}) == skipped
 
 
 def test_a_person_whose_heatmaps_are_not_finite_is_skipped(fit, tmp_path, monkeypatch, caplog):
-    run = fitting._Runner._run
+    run = heatmap_store._Runner._run
 
     def spoiled(self, pixels):
         maps = run(self, pixels)
-        if len(pixels) == 2 * fitting.PEOPLE_AT_ONCE:  # the first shard
+        if len(pixels) == 2 * heatmap_store.PEOPLE_AT_ONCE:  # the first shard
             maps[2:4, 0, 0, 0] = np.nan, 1e6  # beyond float16
         return maps
 
-    monkeypatch.setattr(fitting._Runner, "_run", spoiled)
+    monkeypatch.setattr(heatmap_store._Runner, "_run", spoiled)
     fitted = fit(store=tmp_path / "maps")
     for annotation in (3, 4):
         assert f"skipped annotation {annotation} of 1.png: its heatmaps are not finite" in caplog.text
@@ -268,10 +270,10 @@ def test_a_failing_disk_ends_the_run_which_resumes(data, frozen, truth, tmp_path
     monkeypatch.setattr("oaks.val.detect.read_image", failing)
     call = (frozen, truth, data / "images", tmp_path / "maps", 1)
     with pytest.raises(OSError, match="Input/output error"):
-        list(fitting.run(*call))
+        list(stored_heatmaps(*call))
     monkeypatch.undo()
     with SkippedItems() as skipped:
-        people = np.concatenate([shard.people for shard in fitting.run(*call)])
+        people = np.concatenate([shard.people for shard in stored_heatmaps(*call)])
     assert people.tolist() == list(range(PEOPLE * IMAGES))
     assert not skipped.items
 
@@ -300,7 +302,7 @@ def ks_fitted(data, frozen, tmp_path_factory):
     found = fit_ks_net(
         people, maps, fitting.heatmap_card(frozen), folder / "maps", settings=settings, resamples=5
     )
-    path = fitting.write_bundle(frozen, found, folder / "bundle", "scored")
+    path = write_bundle(frozen, found, folder / "bundle", "scored")
     return path, people, maps, found, settings
 
 
@@ -414,7 +416,7 @@ def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another
     monkeypatch.setattr(fitting, "fit_card", capture)
 
     fit(store=tmp_path / "whole", second_opinion="other", augment=0)
-    run, calls = fitting._Runner._run, []
+    run, calls = heatmap_store._Runner._run, []
 
     def spoiled(self, pixels):
         maps = run(self, pixels)
@@ -424,7 +426,7 @@ def test_a_second_opinion_is_of_the_same_person_where_each_network_lacks_another
             maps[lost, 0, 0, 0] = np.nan
         return maps
 
-    monkeypatch.setattr(fitting._Runner, "_run", spoiled)
+    monkeypatch.setattr(heatmap_store._Runner, "_run", spoiled)
     fit(store=tmp_path / "lacking", second_opinion="other", augment=0)
     assert len(calls) == 4
     (every, whole), (people, features) = seen
@@ -522,14 +524,14 @@ def test_a_bundle_holds_the_files_that_its_fields_name_and_no_others(fitted, tmp
     """A KS network that the scorer replaces stays behind, even if a note of the bundle mentions its file."""
     model = bundles.write(tmp_path / "net", visibility=False, extra={"note": "without ks.fp32.onnx"})
     assert "ks.fp32.onnx" in model.files
-    path = fitting.write_bundle(model, fitted, tmp_path / "bundle", "scored")
+    path = write_bundle(model, fitted, tmp_path / "bundle", "scored")
     assert {file.name for file in path.iterdir()} == {"bundle.json", *oaks.Bundle.load(path).files}
-    assert set(oaks.Bundle.load(path).files) == {"pose.fp32.onnx", *fitting.FORESTS.values()}
+    assert set(oaks.Bundle.load(path).files) == {"pose.fp32.onnx", *FORESTS.values()}
 
 
 def test_stored_maps_are_the_engines_in_half_precision(fitted, data, truth):
     bundle = oaks.Bundle.load(fitted.path)
-    shard = next(fitting.run(bundle, truth, data / "images", fitted.path.parent / "maps" / "0"))
+    shard = next(stored_heatmaps(bundle, truth, data / "images", fitted.path.parent / "maps" / "0"))
     with oaks.Engine(bundle, "onnxruntime", threads=1) as engine:
         engine.infer(data / "images" / "2.png", boxes=truth.file_boxes(np.arange(PEOPLE, 2 * PEOPLE)))
         maps = engine._pipeline._maps["heatmaps"][: 2 * PEOPLE].copy()
@@ -541,7 +543,7 @@ def test_stored_maps_are_the_engines_in_half_precision(fitted, data, truth):
 def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, truth, tmp_path, monkeypatch):
     store = tmp_path / "maps"
     calls = []
-    call = fitting._Runner.__call__
+    call = heatmap_store._Runner.__call__
 
     def counted(self, images, people):
         calls.append(people[0])
@@ -549,12 +551,12 @@ def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, 
             raise KeyboardInterrupt
         return call(self, images, people)
 
-    monkeypatch.setattr(fitting._Runner, "__call__", counted)
+    monkeypatch.setattr(heatmap_store._Runner, "__call__", counted)
     with pytest.raises(KeyboardInterrupt):
-        list(fitting.run(frozen, truth, data / "images", store))
-    again = list(fitting.run(frozen, truth, data / "images", store))
+        list(stored_heatmaps(frozen, truth, data / "images", store))
+    again = list(stored_heatmaps(frozen, truth, data / "images", store))
     assert calls == [0, 64, 64]
-    whole = list(fitting.run(frozen, truth, data / "images", fitted.path.parent / "maps" / "0"))
+    whole = list(stored_heatmaps(frozen, truth, data / "images", fitted.path.parent / "maps" / "0"))
     assert calls == [0, 64, 64]
     for one, other in zip(again, whole, strict=True):
         np.testing.assert_array_equal(one.maps, other.maps)
@@ -564,7 +566,7 @@ def test_an_interrupted_run_resumes_without_running_again(fitted, data, frozen, 
 def test_maps_of_another_network_are_refused(fitted, data, truth, tmp_path):
     other = bundles.write(tmp_path / "net", visibility=False, ks=False, input={"mean": [1, 0, 0]})
     with pytest.raises(ValueError, match="got another mean; name another folder"):
-        next(fitting.run(other, truth, data / "images", fitted.path.parent / "maps" / "0"))
+        next(stored_heatmaps(other, truth, data / "images", fitted.path.parent / "maps" / "0"))
 
 
 def test_a_bundle_that_exists_is_left_alone(fitted, fit, tmp_path):
@@ -662,8 +664,10 @@ def test_a_bug_is_not_taken_for_maps_that_are_not_finite(fitted, data, monkeypat
     ],
 )
 def test_a_network_whose_maps_say_nothing_is_refused(fit, tmp_path, monkeypatch, value, message):
-    run = fitting._Runner._run
-    monkeypatch.setattr(fitting._Runner, "_run", lambda self, pixels: np.full_like(run(self, pixels), value))
+    run = heatmap_store._Runner._run
+    monkeypatch.setattr(
+        heatmap_store._Runner, "_run", lambda self, pixels: np.full_like(run(self, pixels), value)
+    )
     with pytest.raises(ValueError, match=message):
         fit(store=tmp_path / "maps", out=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
