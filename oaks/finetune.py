@@ -34,6 +34,7 @@ from oaks.fit.paths import Paths, paired_paths
 from oaks.fit.people import People, in_both
 from oaks.fit.report import Fitted, measured_with
 from oaks.fit.scored_bundle import scored_description, write_forests
+from oaks.ops import Forest
 from oaks.progress import plain_console
 from oaks.scorer import Scorer, load_forests
 from oaks.skeleton import COCO17, Skeleton
@@ -207,7 +208,19 @@ def finetune(
     if network is None:
         return None
     tuned = _export(network, sources, work, out.name)
-    return _measure_and_write(bundle, tuned, sources, work, out, settings, threads)
+    (old, old_features), (new, features) = _held_out_people(bundle, tuned, sources, work, threads)
+    # Trees that use a second network's poses cannot be kept: those features are not computed here.
+    forests = [] if bundle.second_opinion() is not None else load_forests(bundle)
+    before = _scored(old, *(ops.forest(old_features, forest) for forest in forests))
+    fitted = _refitted(tuned, new, features, forests, settings.resamples)
+    after = _scored(new) if fitted is None else fitted.measured
+    rows = contenders(before, after)
+    comparisons = tuple(compare_rankings(rows, resamples=settings.resamples, seed=settings.seed))
+    problems = _problems(new, fitted, rows, comparisons, work)
+    for problem in problems:
+        log.warning("%s", problem)
+    path = _write(bundle, tuned, fitted, out, comparisons, rows)
+    return Finetuned(path, before, after, comparisons, (*(fitted.warnings if fitted else ()), *problems))
 
 
 def _check_model(bundle: Bundle) -> None:
@@ -221,6 +234,11 @@ def _check_model(bundle: Bundle) -> None:
         raise ArgumentError(
             "model must give heatmaps of alignment 'half_pixel' for RGB crops, "
             f"got kind {pose.kind!r}, alignment {pose.alignment!r} and color {pose.color!r}"
+        )
+    if "heatmap_sigma" not in bundle.description["networks"]["pose"]:
+        raise ArgumentError(
+            f"model must state heatmap_sigma, got bundle {bundle.name!r} without it; write the sigma of the heatmaps that "
+            "its network was trained on into networks.pose of bundle.json"
         )
 
 
@@ -434,7 +452,7 @@ def finetuning_recipe(
     return PoseRecipe.model_validate({
         "kind": "pose", "title": f"{bundle.name}, fine-tuned", "license": bundle.license, "skeleton": named,
         "network": network, "input": pose.size, "padding": pose.padding, "mean": pose.mean, "std": pose.std,
-        "heatmap_sigma": description.get("heatmap_sigma") or 2.0, "refine": pose.refine,
+        "heatmap_sigma": description["heatmap_sigma"], "refine": pose.refine,
         "heatmap_loss": "cross_entropy" if logits else "squared", "visibility_weight": 8 if logits else 1,
         "initial": {"path": str(initial.resolve()), "freeze": FROZEN.get(network["name"], [])},
         "data": {"train": [
@@ -497,59 +515,63 @@ def _crops(source: Source, description: Mapping[str, Any], count: int) -> np.nda
     return np.stack(crops)
 
 
-def _measure_and_write(
-    bundle: Bundle,
-    tuned: Bundle,
-    sources: Sequence[Source],
-    work: Path,
-    out: Path,
-    settings: FinetuneSettings,
-    threads: int | None,
-) -> Finetuned:
+def _held_out_people(
+    bundle: Bundle, tuned: Bundle, sources: Sequence[Source], work: Path, threads: int | None
+) -> tuple[tuple[People, np.ndarray], tuple[People, np.ndarray]]:
+    """Return poses of the same held-out people, and features of their heatmaps, by the old and by the new bundle."""
     held = [source for source, _ in _with_people(sources, "held_out")]
     files, folders = [source.held_out for source in held], [source.images for source in held]
     old, old_features = described_people(bundle, files, folders, work / "heatmaps" / "before", threads)
     new, features = described_people(tuned, files, folders, work / "heatmaps" / "after", threads)
     first, same = in_both(old, new)
-    old, old_features, new, features = old.only(first), old_features[first], new.only(same), features[same]
-    # Trees that use a second network's poses cannot be kept: those features are not computed here.
-    forests = [] if bundle.second_opinion() is not None else load_forests(bundle)
-    before = _scored(old, *(ops.forest(old_features, forest) for forest in forests))
-    measured_images = len(np.unique(new.images[new.known]))
-    enough = measured_images >= FOLDS and (forests or new.known.sum() >= features.shape[2])
-    fitted = None
-    if enough:
-        start = (forests[0], forests[1]) if forests else None
-        card = heatmap_card(tuned)
-        fitted = fit_card(new, features, card, settings=CHOSEN, resamples=settings.resamples, start=start)
-    after = _scored(new) if fitted is None else fitted.measured
-    rows = contenders(before, after)
-    comparisons = tuple(compare_rankings(rows, resamples=settings.resamples, seed=settings.seed))
+    return (old.only(first), old_features[first]), (new.only(same), features[same])
+
+
+def _image_count(people: People) -> int:
+    return len(np.unique(people.images[people.known]))
+
+
+def _refitted(
+    tuned: Bundle, people: People, features: np.ndarray, forests: Sequence[Forest], resamples: int
+) -> Fitted | None:
+    """Fit a scorer to held-out people, from the old bundle's forests if it has some; None if the people are too few."""
+    if _image_count(people) < FOLDS or not (forests or people.known.sum() >= features.shape[2]):
+        return None
+    start = (forests[0], forests[1]) if forests else None
+    return fit_card(people, features, heatmap_card(tuned), settings=CHOSEN, resamples=resamples, start=start)
+
+
+def _problems(
+    people: People,
+    fitted: Fitted | None,
+    rows: Sequence[Contender],
+    comparisons: Sequence[Comparison],
+    work: Path,
+) -> list[str]:
+    """Return sentences about too few held-out people, and about an AP that fell."""
     found = []
-    if measured_images < FOLDS:
+    if (images := _image_count(people)) < FOLDS:
         found.append(
-            f"only {measured_images} of the held-out images could be read, and a scorer needs {FOLDS}: the bundle gives the "
+            f"only {images} of the held-out images could be read, and a scorer needs {FOLDS}: the bundle gives the "
             "conventional score, and AP before and after says little; replace the skipped images, delete the folder "
             f"{work} and fine-tune again"
         )
     elif fitted is None:
         found.append(
-            f"{int(new.known.sum())} held-out people are too few to fit a scorer to; the bundle gives the conventional score"
+            f"{int(people.known.sum())} held-out people are too few to fit a scorer to; the bundle gives the "
+            "conventional score"
         )
-    conventional_after = next(number for number, row in enumerate(rows) if row.measured is after)
+    conventional_after = next(n for n, row in enumerate(rows) if row.measured is not rows[0].measured)
     gain = {c.figure: c for c in comparisons}["AP"].differences[conventional_after - 1]
     if gain.high < 0:
         found.append(f"AP fell on the held-out people, by {-100 * gain.value:.1f} points")
-    for warning in found:
-        log.warning("%s", warning)
-    path = _write(bundle, tuned, fitted, out, comparisons, rows)
-    return Finetuned(path, before, after, comparisons, (*(fitted.warnings if fitted else ()), *found))
+    return found
 
 
-def _scored(people: People, *told: np.ndarray) -> ScoredDetections:
+def _scored(people: People, *predictions: np.ndarray) -> ScoredDetections:
     """Score the poses against the ground truth, with predicted similarity and visibility if available."""
-    if told:
-        return measured_with(people.truth, people.detections, *told)
+    if predictions:
+        return measured_with(people.truth, people.detections, *predictions)
     return ScoredDetections.of(people.truth, people.detections)
 
 

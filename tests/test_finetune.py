@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -284,30 +285,25 @@ def test_missing_areas_are_estimated_from_the_boxes(toy, tmp_path, caplog):
         assert found[row["id"]] == pytest.approx(0.53 * row["bbox"][2] * row["bbox"][3])
 
 
-def test_both_bundles_are_measured_on_the_people_of_both(done, rendered, tmp_path, monkeypatch):
-    described = finetuning.described_people
+def test_both_bundles_are_measured_on_the_people_of_both(done, rendered, monkeypatch):
+    describe = finetuning.described_people
 
     def lacking(bundle, *arguments):
-        found, features = described(bundle, *arguments)
+        found, features = describe(bundle, *arguments)
         index = np.delete(np.arange(len(features)), 0 if bundle.name == "tiny" else -2)
         return found.only(index), features[index]
 
     monkeypatch.setattr(finetuning, "described_people", lacking)
     work = done.path.with_name("mine.finetune")
     sources = finetuning._sources(work, [rendered / "annotations.json"], [rendered / "images"])
-    again = finetuning._measure_and_write(
-        oaks.Bundle.load("tiny"),
-        oaks.Bundle.load(work / "network"),
-        sources,
-        work,
-        tmp_path / "again",
-        BRIEF,
-        1,
+    described = finetuning._held_out_people(
+        oaks.Bundle.load("tiny"), oaks.Bundle.load(work / "network"), sources, work, 1
     )
     every = done.before.detections.own.tolist()
     in_both = [*every[1:-2], every[-1]]
-    assert again.before.detections.own.tolist() == in_both
-    assert again.after.detections.own.tolist() == in_both
+    for people_of_bundle, features in described:
+        assert people_of_bundle.detections.own.tolist() == in_both
+        assert len(features) == len(in_both)
 
 
 def test_invalid_fine_tunings_are_refused_before_writing(toy, tmp_path):
@@ -316,6 +312,12 @@ def test_invalid_fine_tunings_are_refused_before_writing(toy, tmp_path):
     foreign = write_toy_bundle(tmp_path / "foreign", visibility=False, ks=False)
     with pytest.raises(ValueError, match="model must have torch weights of a pose network"):
         finetune(foreign, annotations, images, **call)
+    shutil.copytree(toy.path, tmp_path / "unstated")
+    description = json.loads((toy.path / "bundle.json").read_text())
+    del description["networks"]["pose"]["heatmap_sigma"]
+    (tmp_path / "unstated" / "bundle.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="model must state heatmap_sigma, got bundle"):
+        finetune(tmp_path / "unstated", annotations, images, **call)
     with pytest.raises(ValueError, match=r"images must be one folder for each of annotations, got 2 and 1"):
         finetune(toy, annotations, [images, images], **call)
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
