@@ -76,7 +76,7 @@ def fit_results(
         opinion = second_poses(
             [row for path in listed(second) for row in read_results(path)[0]],
             people.detections.rows.tolist(),
-            own_id(people.images).tolist(),
+            (people.images if len(listed(results)) == 1 else own_id(people.images)).tolist(),
             expected=people.rows_read,
             count=skeleton.count,
             label=" + ".join(map(str, listed(second))),

@@ -11,7 +11,7 @@ import pytest
 import oaks
 from oaks.errors import ArgumentError
 from oaks.fit import fit_results
-from oaks.fit.people import load_people
+from oaks.fit.people import IDS_PER_FILE, load_people
 from oaks.skeleton import COCO17, Skeleton
 from oaks.val.detections import Detections
 from oaks.val.ground_truth import GroundTruth
@@ -492,6 +492,20 @@ def test_a_second_opinion_becomes_features(files, tmp_path):
         with pytest.raises(ArgumentError, match=message):
             rescore_results(oaks.Scorer(tmp_path / "scorer"), results, tmp_path / "no.json", second=second)
     assert not (tmp_path / "no.json").exists()
+
+
+def test_a_second_opinion_in_images_with_ids_beyond_those_of_joined_files(files, tmp_path):
+    results, rows = with_boxes(files, tmp_path)
+    content = json.loads(files[1].read_text())
+    for entry in (*rows, *content["annotations"]):
+        entry["image_id"] += IDS_PER_FILE
+    for image in content["images"]:
+        image["id"] += IDS_PER_FILE
+    results, annotations = frozen.save(tmp_path / "offset", rows, content)
+    second = tmp_path / "second.json"
+    second.write_text(json.dumps(moved(rows, 3)))
+    fitted = fit_results(results, annotations, second=second, settings=QUICK, resamples=2)
+    assert fitted.scorer.card.second_opinion == "second estimator"
 
 
 def test_second_features_are_in_units_of_the_keypoints_deviation():
