@@ -83,8 +83,8 @@ def ranking_table(measured: ScoredDetections, ranking: Ranking) -> Table:
             "“Gap closed” is the share of the AP between the conventional and the oracle score. True "
             "visibility and true KS are taken from the person whose box was cropped."
             if truth_known
-            else "Every score is multiplied by the box score, those of predicted similarity by the power of it that the results "
-            "state (box_score_power). Scores that need the ground truth are not defined here."
+            else "Every score is multiplied by the box score, those of predicted similarity by the power of it "
+            "that the results state (box_score_power). Scores that need the ground truth are not defined here."
         ),
         tuple(i for i, key in enumerate(ranking) if key == measured.best.key),
     )
