@@ -2,7 +2,7 @@
 
     from other_estimators import from_rtmlib
     rows += from_rtmlib(image_id, *Body()(image))
-    oaks.coco.write_results("results.json", rows, {"estimator": "rtmpose-m", "decoder": "simcc"})
+    oaks.coco_results.write_results("results.json", rows, {"estimator": "rtmpose-m", "decoder": "simcc"})
 
 Each function takes what the library returns for one picture, and gives one row for each person: the keypoints with
 the estimator's own score of each, and box and box score where the library gives them. None needs the library itself.

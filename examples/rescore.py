@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 
 import oaks
-from oaks.coco import read_results
+from oaks.coco_results import read_results
 from oaks.val.rescore import rescore_results
 
 

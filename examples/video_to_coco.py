@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 import oaks
-from oaks.coco import make_header, write_results
+from oaks.coco_results import make_header, write_results
 from oaks.video import OneEuro, boxes_from_detector, track
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from oaks import executors
 from oaks.arguments import check_count, is_integer
 from oaks.bundle import Bundle
-from oaks.coco import make_header
+from oaks.coco_results import make_header
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.files import write_json
 from oaks.inference import Engine

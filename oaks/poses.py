@@ -280,7 +280,7 @@ class Poses:
         *,
         file_names: Sequence[str] | np.ndarray | str | None = None,
     ) -> list[dict[str, Any]]:
-        """Rows of a COCO results file, as oaks.coco.write_results takes them.
+        """Rows of a COCO results file, as oaks.coco_results.write_results takes them.
 
         Args:
             image_ids: the image id of each frame, or of all poses; None: the frame's number.

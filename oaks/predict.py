@@ -15,7 +15,7 @@ import numpy as np
 from oaks import ops
 from oaks.arguments import check_threshold
 from oaks.boxes import BoxSource
-from oaks.coco import make_header, write_results
+from oaks.coco_results import make_header, write_results
 from oaks.draw import draw
 from oaks.files import held, replacing
 from oaks.images import in_order, read_image

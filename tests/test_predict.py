@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import oaks
-from oaks import box_files, coco, predict
+from oaks import box_files, coco_results, predict
 from oaks.boxes import BoxSource, iou, to_xyxy, whole_image
 from oaks.cli.main import app, main
 from oaks.detector import Detector
@@ -82,7 +82,7 @@ def test_a_picture_that_cannot_be_written_does_not_end_the_run(run, tmp_path):
     code, lines = run(tall, small, "--boxes", "whole")
     assert code == 1
     assert [path.name for path in (tmp_path / "out" / "pictures").iterdir()] == ["b.jpg"]
-    assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
+    assert len(coco_results.read_results(tmp_path / "out" / "results.json")[0]) == 2
     assert any(line.startswith(f"{tall}: annotated picture not written") for line in lines)
 
 
@@ -91,7 +91,7 @@ def test_a_copy_in_whose_place_is_a_folder_does_not_end_the_run(run, pictures, t
     code, lines = run(pictures, "--boxes", "whole")
     assert code == 1
     assert (tmp_path / "out" / "pictures" / "b.png").is_file()
-    assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
+    assert len(coco_results.read_results(tmp_path / "out" / "results.json")[0]) == 2
     assert any(
         line.startswith(f"{pictures / 'a.jpg'}: annotated picture not written: must be a regular file")
         for line in lines
@@ -105,7 +105,7 @@ def test_rgb_engines_get_rgb_pictures(tiny, pictures, tmp_path):
             predict.predict(
                 engine, [pictures / "a.jpg"], whole_image(), tmp_path / color, annotate=False,
             )  # fmt: skip
-        found.append(coco.read_results(tmp_path / color / "results.json")[0])
+        found.append(coco_results.read_results(tmp_path / color / "results.json")[0])
     assert found[0] == found[1]
 
 
@@ -113,7 +113,7 @@ def test_boxes_from_a_file(run, tiny, pictures, boxes, tmp_path):
     out = tmp_path / "out"
     code, lines = run(pictures, "--boxes", boxes)
     assert code == 0
-    rows, header = coco.read_results(out / "results.json")
+    rows, header = coco_results.read_results(out / "results.json")
     assert [row["image_id"] for row in rows] == [11, 11]
     np.testing.assert_allclose([row["box"] for row in rows], [[5, 6, 30, 60], [50, 10, 40, 65]])
     with oaks.Engine(tiny, backend="onnxruntime") as engine:
@@ -132,7 +132,7 @@ def test_boxes_from_a_file(run, tiny, pictures, boxes, tmp_path):
 
 def test_whole_pictures_can_be_people(run, pictures, tmp_path):
     code, lines = run(pictures / "b.png", "--boxes", "whole", "--no-flip")
-    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    rows, header = coco_results.read_results(tmp_path / "out" / "results.json")
     assert code == 0
     assert [row["box"] for row in rows] == [[0, 0, 100, 80]]
     assert (header["box_source"], header["flip"]) == ("whole image", False)
@@ -144,7 +144,7 @@ def test_boxes_from_a_detector(run, pictures, tmp_path):
 
     path = write(tmp_path / "detector.onnx", ENDS["three"])
     code, _ = run(pictures / "b.png", "--detector", path, "--detector-threshold", 0.6)
-    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    rows, header = coco_results.read_results(tmp_path / "out" / "results.json")
     expected, scores = Detector(path, threshold=0.6).detect(cv2.imread(str(pictures / "b.png")))
     assert code == 0
     assert [row["box_score"] for row in rows] == pytest.approx(scores.tolist())
@@ -168,7 +168,7 @@ def test_a_detector_gets_the_pixels_that_it_was_told_to(run, tmp_path):
         changes = [part for text in told for part in ("--detector-set", text)]
         code, _ = run(tmp_path / "plain.png", "--detector", path, "--detector-threshold", 0, *changes)
         assert code == 0
-        rows, header = coco.read_results(tmp_path / "out" / "results.json")
+        rows, header = coco_results.read_results(tmp_path / "out" / "results.json")
         found[name] = sorted(255 * row["box_score"] for row in rows)
     assert found["as is"] == pytest.approx([10, 20, 230], abs=1e-3)
     assert found["told"] == pytest.approx([0, 10, 100], abs=1e-3)
@@ -201,7 +201,7 @@ def test_a_picture_that_a_source_refuses_is_named(tiny, pictures, tmp_path):
 def test_two_pictures_cannot_have_the_boxes_of_one_image(run, pictures, boxes, tmp_path):
     code, lines = run(pictures, pictures / "more", "--boxes", boxes)
     assert code == 1
-    assert len(coco.read_results(tmp_path / "out" / "results.json")[0]) == 2
+    assert len(coco_results.read_results(tmp_path / "out" / "results.json")[0]) == 2
     first, second = pictures / "a.jpg", pictures / "more" / "a.jpg"
     assert f"skipped {second}: has the boxes of image 11, as {first} has" in lines
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_read_is_named_and_skipped(run, pictures, boxes, tmp_path
     (pictures / "cut.png").write_bytes(content[:30])
     (pictures / "stranger.png").write_bytes(content)
     code, lines = run(pictures, "--boxes", boxes)
-    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    rows, header = coco_results.read_results(tmp_path / "out" / "results.json")
     assert code == 1
     assert len(rows) == 2
     assert set(header["skipped"]) == {str(pictures / "cut.png"), str(pictures / "stranger.png")}
@@ -244,7 +244,7 @@ def test_labels_for_the_unturned_pixels_are_refused_by_name(run, tmp_path):
     people, out = tmp_path / "people.json", tmp_path / "out"
     people.write_text(json.dumps(content))
     code, _ = run(tmp_path / "a.jpg", "--boxes", people)
-    reason = coco.read_results(out / "results.json")[1]["skipped"][str(tmp_path / "a.jpg")]
+    reason = coco_results.read_results(out / "results.json")[1]["skipped"][str(tmp_path / "a.jpg")]
     assert code == 1
     assert "must be that of its labels, 100×80, got 80×100" in reason
     content["images"][0] |= {"width": 80, "height": 100}
@@ -255,7 +255,7 @@ def test_labels_for_the_unturned_pixels_are_refused_by_name(run, tmp_path):
 def test_pictures_of_one_name_stay_apart(run, pictures, tmp_path):
     run(pictures / "a.jpg", pictures / "more", "--boxes", "whole")
     assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == ["a.jpg", "a_2.jpg"]
-    rows, _ = coco.read_results(tmp_path / "out" / "results.json")
+    rows, _ = coco_results.read_results(tmp_path / "out" / "results.json")
     assert [row["image_id"] for row in rows] == [1, 2]
 
 
@@ -270,7 +270,7 @@ def test_duplicate_poses_are_removed(run, pictures, tmp_path):
     picture = (pictures / "b.png").rename(pictures / "1.png")
     for nms, expected in ((0.9, [0.9, 0.4]), (0, [0.5, 0.9, 0.4])):
         run(picture, "--boxes", tmp_path / "twice.json", "--nms", nms)
-        rows, header = coco.read_results(tmp_path / "out" / "results.json")
+        rows, header = coco_results.read_results(tmp_path / "out" / "results.json")
         assert [row["box_score"] for row in rows] == pytest.approx(expected)
         assert header["nms"] == (nms or None)
 
@@ -313,7 +313,7 @@ def test_a_stopped_run_keeps_its_results(tiny, pictures, tmp_path):
             engine, find_images([pictures, pictures / "more"]), whole_image(),
             tmp_path / "out", done=stop,
         )  # fmt: skip
-    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    rows, header = coco_results.read_results(tmp_path / "out" / "results.json")
     assert [row["image_id"] for row in rows] == [1, 2]
     assert header["complete"] is False
 
@@ -340,7 +340,7 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
 def test_the_demonstration_runs_on_the_pictures_of_the_package(tiny, tmp_path):
     result = CliRunner().invoke(app, ["demo", "--bundle", str(tiny.path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
-    rows, header = coco.read_results(tmp_path / "out" / "results.json")
+    rows, header = coco_results.read_results(tmp_path / "out" / "results.json")
     people = box_files.read_boxes(predict.DEMO / "people.json")
     assert len(rows) == sum(len(boxes) for boxes in people.boxes.values()) > 0
     assert len(header["images"]) == len(list((tmp_path / "out" / "pictures").iterdir())) == 6
@@ -355,7 +355,7 @@ def test_the_shipped_bundle_poses_the_people_of_the_demonstration(tmp_path):
     )
     assert result.exit_code == 0, result.output
     people = json.loads((predict.DEMO / "people.json").read_text())["annotations"]
-    rows, _ = coco.read_results(tmp_path / "results.json")
+    rows, _ = coco_results.read_results(tmp_path / "results.json")
     points, labels = (np.array([r["keypoints"] for r in part]).reshape(-1, 17, 3) for part in (rows, people))
     distance = np.square(points[..., :2] - labels[..., :2]).sum(axis=2)
     area = np.array([person["area"] for person in people])[:, None]
@@ -373,7 +373,7 @@ def test_the_shipped_bundles_find_people_without_boxes(tmp_path, bundle):
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--bundle", bundle])
     assert result.exit_code == 0, result.output
     people = box_files.read_boxes(predict.DEMO / "people.json")
-    rows, header = coco.read_results(tmp_path / "results.json")
+    rows, header = coco_results.read_results(tmp_path / "results.json")
     assert "bundle detector" in header["box_source"]
     ids = {Path(name).name: number for name, number in header["images"].items()}
     hits = found = 0

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from oaks.boxes import iou, to_xyxy
-from oaks.coco import read_results
 from oaks.coco_fields import box_fields, indices_by
+from oaks.coco_results import read_results
 from oaks.errors import ArgumentError
 from oaks.results_features import check_rows, check_scores
 from oaks.skeleton import Skeleton

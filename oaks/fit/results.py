@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from oaks.coco import read_results
+from oaks.coco_results import read_results
 from oaks.errors import ArgumentError
 from oaks.fit.boosting import CHOSEN, Settings
 from oaks.fit.card import fit_card

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from oaks.coco import header_path, make_header
+from oaks.coco_results import header_path, make_header
 from oaks.errors import ArgumentError
 from oaks.files import replacing, write_json
 from oaks.ray import rows

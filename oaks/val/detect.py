@@ -12,8 +12,8 @@ import numpy as np
 from oaks import ops
 from oaks.arguments import is_number
 from oaks.box_files import read_boxes
-from oaks.coco import header_path, make_header
 from oaks.coco_fields import indices_by
+from oaks.coco_results import header_path, make_header
 from oaks.errors import ArgumentError
 from oaks.images import ImageFolder, check_size, in_order, read_image, read_size
 from oaks.inference import Engine, report_unscored

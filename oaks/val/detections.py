@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from oaks.coco import read_results
 from oaks.coco_fields import alone, are_numbers, counted_categories, is_whole, lists_of_numbers
+from oaks.coco_results import read_results
 from oaks.errors import ArgumentError
 from oaks.names import printable
 from oaks.schema import shortened
@@ -138,7 +138,7 @@ class Detections:
 
 
 def _stated_source(header: dict[str, Any]) -> str | None:
-    """Translate the box_source of oaks.coco.make_header ("annotated: FILE", "detected: FILE", ...)."""
+    """Translate the box_source of oaks.coco_results.make_header ("annotated: FILE", "detected: FILE", ...)."""
     stated = header.get("box_source")
     if stated is None:
         return None

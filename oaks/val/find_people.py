@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from oaks.boxes import to_xywh
-from oaks.coco import make_header
+from oaks.coco_results import make_header
 from oaks.detector_formats import NotFiniteError
 from oaks.images import in_order
 from oaks.inference import Engine

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from oaks.boxes import to_xyxy
-from oaks.coco import estimated_areas, make_header, read_results, write_results
+from oaks.coco import estimated_areas
 from oaks.coco_fields import are_numbers, box_fields, category_ids, indices_by
+from oaks.coco_results import make_header, read_results, write_results
 from oaks.errors import ArgumentError
 from oaks.inference import Engine
 from oaks.names import number_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-from oaks.coco import check_rows, header_path, read_results, write_results
+from oaks.coco_results import check_rows, header_path, read_results, write_results
 from oaks.errors import ArgumentError
 from oaks.files import check_no_fifo, hold, naming
 from oaks.progress import progress

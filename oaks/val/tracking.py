@@ -11,8 +11,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from oaks.arguments import check_count, check_threshold
-from oaks.coco import read_results
 from oaks.coco_fields import indices_by, integers
+from oaks.coco_results import read_results
 from oaks.errors import ArgumentError
 from oaks.poses import NO_TRACK
 from oaks.skeleton import COCO17, Skeleton

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oaks.boxes import BoxSource, number_from_one
-from oaks.coco import header_path, make_header
+from oaks.coco_results import header_path, make_header
 from oaks.files import held, write_json
 from oaks.inference import Engine
 from oaks.names import file_name

@@ -104,7 +104,7 @@ def mot_lines(poses: Poses, frame: int) -> Iterator[str]:
 
 
 class CocoFile:
-    """A COCO keypoint results file for oaks.coco.read_results: it is complete at any time.
+    """A COCO keypoint results file for oaks.coco_results.read_results: it is complete at any time.
 
     Rows go to a file beside it. Copies of that file replace it: after every frame while they are small, then as often
     as copying takes a twentieth of the time. When it is closed, the file of rows itself replaces it.

@@ -20,7 +20,7 @@ from video.test_sources import Camera
 import oaks
 from oaks.box_files import read_mot
 from oaks.cli.main import app, main
-from oaks.coco import read_results
+from oaks.coco_results import read_results
 from oaks.detector import Detector
 from oaks.files import held
 from oaks.video import Tracker, open_source

@@ -12,7 +12,7 @@ from val import synthetic
 
 from oaks import COCO17
 from oaks.cli.main import app, main
-from oaks.coco import write_results
+from oaks.coco_results import write_results
 from oaks.files import write_json
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import oaks
-from oaks.coco import read_results
+from oaks.coco_results import read_results
 
 from .pages import ROOT, furnish, furnish_calibration
 

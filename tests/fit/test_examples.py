@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from oaks import COCO17
-from oaks.coco import read_results, write_results
+from oaks.coco_results import read_results, write_results
 
 PATH = Path(__file__).parents[2] / "examples" / "other_estimators.py"
 

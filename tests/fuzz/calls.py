@@ -15,6 +15,7 @@ import numpy as np
 import oaks
 from oaks import box_files, boxes, coco, images
 from oaks.bundle import Bundle
+from oaks.coco_results import read_results, write_results
 from oaks.draw import draw
 from oaks.limits import BundleLimits
 from oaks.scorer import Scorer
@@ -108,8 +109,8 @@ def make_calls(folder: Path, bundle: Path, annotations: object, results: object)
         "read_detected_boxes": Case(box_files.read_boxes, {"path": folder / "r.json", "category": None}),
         "read_mot": Case(box_files.read_mot, missing),
         "read_annotations": Case(coco.read_annotations, {**by_category, "skeleton": oaks.COCO17}),
-        "read_results": Case(coco.read_results, {"path": folder / "r.json"}),
-        "write_results": Case(partial(coco.write_results, folder / "w.json"), {"rows": [{"image_id": 1}], "header": None}),
+        "read_results": Case(read_results, {"path": folder / "r.json"}),
+        "write_results": Case(partial(write_results, folder / "w.json"), {"rows": [{"image_id": 1}], "header": None}),
         "read_image": Case(images.read_image, missing),
         "read_size": Case(images.read_size, missing),
         "Scorer": Case(Scorer, file),

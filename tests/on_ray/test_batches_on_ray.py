@@ -20,7 +20,7 @@ import oaks
 import oaks.ray
 from oaks import predict
 from oaks.boxes import whole_image
-from oaks.coco import read_results
+from oaks.coco_results import read_results
 from oaks.ray.cluster import import_ray
 from oaks.ray.rows import to_poses
 

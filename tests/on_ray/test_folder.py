@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oaks.coco import read_results
+from oaks.coco_results import read_results
 from oaks.errors import ArgumentError
 from oaks.ray.folder import RunFolder
 from oaks.ray.rows import COLUMNS, Found, about, to_table

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from oaks.coco import write_results
+from oaks.coco_results import write_results
 from oaks.skeleton import COCO17, Skeleton
 from oaks.val.coco_eval import FIGURES, coco_metrics
 from oaks.val.detections import Detections

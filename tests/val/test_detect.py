@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from oaks import COCO17
-from oaks.coco import check_annotations, read_results
+from oaks.coco import check_annotations
+from oaks.coco_results import read_results
 from oaks.files import write_json
 from oaks.val import resumable
 from oaks.val.detect import detect

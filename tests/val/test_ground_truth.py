@@ -9,7 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from oaks.coco import NO_AREA, NO_BOX, NO_IMAGE, check_annotations, write_results
+from oaks.coco import NO_AREA, NO_BOX, NO_IMAGE, check_annotations
+from oaks.coco_results import write_results
 from oaks.skeleton import COCO17, Skeleton
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from oaks.coco import write_results
+from oaks.coco_results import write_results
 from oaks.files import write_json
 from oaks.val.coco_eval import coco_metrics
 from oaks.val.detections import Detections

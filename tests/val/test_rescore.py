@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from oaks import COCO17, Engine
-from oaks.coco import AREA_OF_BOX, read_results, write_results
+from oaks.coco import AREA_OF_BOX
+from oaks.coco_results import read_results, write_results
 from oaks.val.ground_truth import GroundTruth
 from oaks.val.rescore import rescore
 

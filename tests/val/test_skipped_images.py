@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import oaks
 from oaks.cli.main import app
-from oaks.coco import read_results, write_results
+from oaks.coco_results import read_results, write_results
 from oaks.detector_formats import decode_centers
 from oaks.errors import ArgumentError
 from oaks.files import write_json

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from oaks.box_files import read_mot
-from oaks.coco import read_results
+from oaks.coco_results import read_results
 from oaks.video import AnnotatedVideo, sinks
 from oaks.video.frames import Frame
 from oaks.video.sinks import CocoFile, JsonLines, MotFile, mot_lines

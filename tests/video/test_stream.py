@@ -15,7 +15,7 @@ import pytest
 from executors import stand_in
 
 import oaks
-from oaks import coco
+from oaks import coco_results
 from oaks.box_files import read_mot
 from oaks.errors import StateError
 from oaks.poses import NO_TRACK
@@ -370,7 +370,7 @@ def test_numbers_that_are_not_finite_leave_every_file_readable(
     )  # fmt: skip
     assert summary.frames == 6
     assert summary.failed == (2 if "scores" in lost and value != 3e38 else 0)
-    rows, _ = coco.read_results(tmp_path / "results.json")
+    rows, _ = coco_results.read_results(tmp_path / "results.json")
     assert [row["image_id"] for row in rows] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
     assert np.isfinite([number for row in rows for number in (row["score"], *row["keypoints"])]).all()
     read_mot(tmp_path / "tracks.txt")
