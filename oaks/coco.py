@@ -145,10 +145,10 @@ def read_annotations(
     try:
         content = read_json(path, strict=False, kept=columns.take)
         columns.check(content)
-        return _check(content, str(path), columns, skeleton, category, renumber)
+        return _check(content, str(path), skeleton, category, columns=columns, renumber=renumber)
     except _UnusualError:
         content = read_json(path, strict=False, kept=_needed)
-        return _check(content, str(path), None, skeleton, category, renumber)
+        return _check(content, str(path), skeleton, category, renumber=renumber)
 
 
 class _UnusualError(OaksError):
@@ -256,7 +256,7 @@ class _Columns:
         points = self.points if self._width else np.zeros((len(self.points), 3 * count))
         return points.reshape(-1, count, 3), [None if n < 0 else n for n in self.stated.tolist()]
 
-    def of(self, kept: np.ndarray) -> None:
+    def keep_only(self, kept: np.ndarray) -> None:
         """Keep the annotations with these indices (n,)."""
         if len(kept) < len(self.ids):
             for name in ("points", "boxes", "areas", "crowd", "stated"):
@@ -285,60 +285,39 @@ def check_annotations(
     *,
     skeleton: Skeleton | None = None,
     category: str | int | None = None,
-    renumber: bool = False,
 ) -> Annotations:
     """Check parsed JSON as `read_annotations` does; `path` is what messages call it."""
-    return _check(content, str(path), None, skeleton, category, renumber)
+    return _check(content, str(path), skeleton, category)
 
 
 def _check(
     content: Any,
     path: str,
-    columns: _Columns | None,
     skeleton: Skeleton | None,
     category: str | int | None,
-    renumber: bool,
+    *,
+    columns: _Columns | None = None,
+    renumber: bool = False,
 ) -> Annotations:
     """Check parsed JSON, whose annotations may have been gathered as columns instead."""
     if not isinstance(skeleton, Skeleton | None):
         raise ArgumentError(f"skeleton must be a Skeleton, got {skeleton!r}")
-    check_top(content, f"{path}: COCO annotations", dict)
-    for key in ("images", "annotations", "categories"):
-        entries = content.get(key, [] if key == "categories" else None)
-        if not isinstance(entries, list):
-            raise ArgumentError(f"{path}: not a COCO annotation file: its list {key!r} is missing")
-        for place, entry in enumerate(entries):
-            if columns is not None and key == "annotations":
-                break
-            if not isinstance(entry, dict):
-                raise ArgumentError(f"{path}: {key}[{place}] must be an object, got {shortened(entry)}")
-            if key == "categories" and isinstance(entry.get("keypoints"), np.ndarray):
-                raise ArgumentError(f"{path}: {key}[{place}]: keypoints must be names, got numbers")
-    chosen = choose_category(content.get("categories", []), path, category)
+    _check_lists(content, path, gathered=columns is not None)
     images, rows = content["images"], content["annotations"]
-
+    chosen = choose_category(content.get("categories", []), path, category)
     image_ids = integers([i.get("id") for i in images], lambda n: f"{path}: images[{n}]: id", least=0)
-    if columns is not None:
-        ids, own_image, categories = columns.ids, columns.own_image, columns.categories
-    else:
-        ids = _annotation_ids(rows, path)
-        own_image = integers(
-            [row.get("image_id") for row in rows], lambda n: f"{path}: annotation {ids[n]}: image_id", least=0
-        )
+    ids, own_image = (columns.ids, columns.own_image) if columns is not None else _row_ids(rows, path)
     renumbered = 0
     if renumber:
         image_ids, ids, own_image, renumbered = _renumber(path, image_ids, ids, own_image)
     _refuse_repeated(image_ids, f"{path}: image id")
     _refuse_repeated(ids, f"{path}: annotation id")
-
-    if columns is None:
-        categories = category_ids(rows, lambda n: f"{path}: annotation {ids[n]}: category_id", chosen["id"])
-    kept = np.flatnonzero(categories == chosen["id"])
-    if len(rows) and not len(kept):
-        raise ArgumentError(
-            f"{path}: none of its {len(rows)} annotations is of category {chosen['id']} "
-            f"({chosen.get('name', PERSON)!r}), got {counted_categories(categories)}; pass --category"
-        )
+    categories = (
+        columns.categories
+        if columns is not None
+        else category_ids(rows, lambda n: f"{path}: annotation {ids[n]}: category_id", chosen["id"])
+    )
+    kept = _of_category(categories, chosen, path)
     others = len(rows) - len(kept)
     ids, own_image = ids[kept], own_image[kept]
 
@@ -346,56 +325,29 @@ def _check(
         return f"{path}: annotation {ids[n]}"
 
     if columns is not None:
-        columns.of(kept)
+        columns.keep_only(kept)
         boxes, areas, crowd = columns.boxes, columns.areas, columns.crowd
     else:
         rows = [rows[n] for n in kept]
-        boxes = lists_of_numbers(
-            [None if row.get("bbox") == [] else row.get("bbox") for row in rows],
-            4,
-            lambda n: f"{named(n)}: bbox",
-            "[x, y, width, height]",
-        )
-        areas = lists_of_numbers(
-            [alone(row.get("area")) for row in rows], 1, lambda n: f"{named(n)}: area", "a finite number"
-        )[:, 0]
-        crowd = _crowds(rows, named)
+        boxes, areas, crowd = _boxes(rows, named), _areas(rows, named), _crowds(rows, named)
     _refuse_far(boxes, named, "bbox")
     keypoints, same = None, True
     if skeleton is not None:
-        order, same = _keypoint_order(chosen, skeleton, path)
-        count = skeleton.count if order is None else len(chosen["keypoints"])
-        keypoints, stated = _keypoints(rows, named, count) if columns is None else columns.keypoints(count)
-        _check_keypoints(keypoints, stated, named)
-        if order is not None and order != list(range(count)):
-            keypoints = keypoints[:, order]
-    sorted_ids = np.argsort(image_ids, kind="stable")
-    found = np.searchsorted(image_ids, own_image, sorter=sorted_ids)
-    image = sorted_ids[np.minimum(found, len(image_ids) - 1)] if len(image_ids) else np.zeros_like(own_image)
-    listed = image_ids[image] == own_image if len(image_ids) else np.zeros(len(ids), bool)
+        read = partial(_keypoints, rows, named) if columns is None else columns.keypoints
+        keypoints, same = _skeleton_keypoints(read, chosen, skeleton, named, path)
+    image, listed = _positions(own_image, image_ids)
     sizes = _sizes(images, image_ids, path, "width", "height")
-    sides = sizes[image] if len(image_ids) else np.zeros((len(ids), 2))
-    beyond = ((boxes[:, :2] >= sides) & (sides > 0)) | (boxes[:, :2] + boxes[:, 2:] <= 0)
-
     labeled = np.zeros(len(ids), bool) if keypoints is None else (keypoints[..., 2] > 0).any(axis=1)
-    reasons = {
-        NO_IMAGE: ~listed,
-        NO_BOX: ~(np.nan_to_num(boxes[:, 2:]) > 0).all(axis=1),
-        OUTSIDE: beyond.any(axis=1),
-        NO_AREA: (areas <= 0) & labeled & ~crowd,
-    }
-    left = np.ones(len(ids), bool)
-    skipped = {}
-    for reason, unfit in reasons.items():
-        if (unfit & left).any():
-            skipped[reason] = ids[unfit & left].tolist()
-            left &= ~unfit
-    if len(ids) and not left.any():
-        counts = ", ".join(f"{reason}: {len(found)}" for reason, found in skipped.items())
-        raise ArgumentError(
-            f"{path}: {number_of(len(ids), 'annotation')}, none of which can be used: {counts}"
-        )
-    tell_skipped(path, skipped)
+    left, skipped = _leave_out(
+        ids,
+        {
+            NO_IMAGE: ~listed,
+            NO_BOX: np.nan_to_num(boxes[:, 2:]).min(axis=1) <= 0,
+            OUTSIDE: _outside(boxes, sizes[image] if len(sizes) else np.zeros((len(ids), 2))),
+            NO_AREA: (areas <= 0) & labeled & ~crowd,
+        },
+        path,
+    )
     return Annotations(
         path=path,
         category_id=chosen["id"],
@@ -414,6 +366,84 @@ def _check(
         others=others,
         renumbered=renumbered,
     )
+
+
+def _check_lists(content: Any, path: str, *, gathered: bool) -> None:
+    """Refuse content without the lists of a COCO file; the objects of gathered annotations have been checked."""
+    check_top(content, f"{path}: COCO annotations", dict)
+    for key in ("images", "annotations", "categories"):
+        entries = content.get(key, [] if key == "categories" else None)
+        if not isinstance(entries, list):
+            raise ArgumentError(f"{path}: not a COCO annotation file: its list {key!r} is missing")
+        if gathered and key == "annotations":
+            continue
+        for place, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise ArgumentError(f"{path}: {key}[{place}] must be an object, got {shortened(entry)}")
+            if key == "categories" and isinstance(entry.get("keypoints"), np.ndarray):
+                raise ArgumentError(f"{path}: {key}[{place}]: keypoints must be names, got numbers")
+
+
+def _of_category(categories: np.ndarray, chosen: Mapping[str, Any], path: str) -> np.ndarray:
+    """Return the indices of the annotations whose category (N,) is the chosen one."""
+    kept = np.flatnonzero(categories == chosen["id"])
+    if len(categories) and not len(kept):
+        raise ArgumentError(
+            f"{path}: none of its {len(categories)} annotations is of category {chosen['id']} "
+            f"({chosen.get('name', PERSON)!r}), got {counted_categories(categories)}; pass --category"
+        )
+    return kept
+
+
+def _positions(own_image: np.ndarray, image_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index of each annotation's image (G,), and whether the file lists that image."""
+    if not len(image_ids):
+        return np.zeros_like(own_image), np.zeros(len(own_image), bool)
+    sorted_ids = np.argsort(image_ids, kind="stable")
+    found = np.searchsorted(image_ids, own_image, sorter=sorted_ids)
+    image = sorted_ids[np.minimum(found, len(image_ids) - 1)]
+    return image, image_ids[image] == own_image
+
+
+def _outside(boxes: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Return which boxes (G, 4) lie outside of an image of these sides (G, 2), which are 0 where they are unknown."""
+    beyond = ((boxes[:, :2] >= sides) & (sides > 0)) | (boxes[:, :2] + boxes[:, 2:] <= 0)
+    return beyond.any(axis=1)
+
+
+def _leave_out(
+    ids: np.ndarray, reasons: Mapping[str, np.ndarray], path: str
+) -> tuple[np.ndarray, dict[str, list[int]]]:
+    """Return which annotations are left, (G,) bool, and the ids of the others by their first reason.
+
+    Raises:
+        ArgumentError: none is left.
+    """
+    left = np.ones(len(ids), bool)
+    skipped = {}
+    for reason, unfit in reasons.items():
+        if (unfit & left).any():
+            skipped[reason] = ids[unfit & left].tolist()
+            left &= ~unfit
+    if len(ids) and not left.any():
+        counts = ", ".join(f"{reason}: {len(found)}" for reason, found in skipped.items())
+        raise ArgumentError(
+            f"{path}: {number_of(len(ids), 'annotation')}, none of which can be used: {counts}"
+        )
+    tell_skipped(path, skipped)
+    return left, skipped
+
+
+def _boxes(rows: Sequence[Mapping[str, Any]], named: Callable[[int], str]) -> np.ndarray:
+    """Return the boxes (G, 4) of all rows; NaN for those without."""
+    values = [None if row.get("bbox") == [] else row.get("bbox") for row in rows]
+    return lists_of_numbers(values, 4, lambda n: f"{named(n)}: bbox", "[x, y, width, height]")
+
+
+def _areas(rows: Sequence[Mapping[str, Any]], named: Callable[[int], str]) -> np.ndarray:
+    """Return the areas (G,) of all rows; NaN for those without."""
+    values = [alone(row.get("area")) for row in rows]
+    return lists_of_numbers(values, 1, lambda n: f"{named(n)}: area", "a finite number")[:, 0]
 
 
 def _refuse_far(values: np.ndarray, named: Callable[[int], str], field: str) -> None:
@@ -469,12 +499,17 @@ def choose_category(
     return found[0]
 
 
-def _annotation_ids(rows: Sequence[Mapping[str, Any]], path: str) -> np.ndarray:
-    """Return ids (N,); they are numbered from 1 if no annotation has one."""
+def _row_ids(rows: Sequence[Mapping[str, Any]], path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and image ids (N,) of all rows; ids are numbered from 1 if no row has one."""
     values = [row.get("id") for row in rows]
     if all(value is None for value in values):
-        return np.arange(1, len(rows) + 1)
-    return integers(values, lambda n: f"{path}: annotations[{n}]: id", least=0)
+        ids = np.arange(1, len(rows) + 1)
+    else:
+        ids = integers(values, lambda n: f"{path}: annotations[{n}]: id", least=0)
+    own_image = integers(
+        [row.get("image_id") for row in rows], lambda n: f"{path}: annotation {ids[n]}: image_id", least=0
+    )
+    return ids, own_image
 
 
 def _refuse_repeated(ids: np.ndarray, what: str) -> None:
@@ -521,6 +556,27 @@ def _occurrence(ids: np.ndarray) -> np.ndarray:
     turn = np.empty_like(order)
     turn[order] = np.arange(len(ids)) - np.searchsorted(sorted_ids, sorted_ids)
     return turn
+
+
+def _skeleton_keypoints(
+    read: Callable[[int], tuple[np.ndarray, Sequence[Any]]],
+    category: Mapping[str, Any],
+    skeleton: Skeleton,
+    named: Callable[[int], str],
+    path: str,
+) -> tuple[np.ndarray, bool]:
+    """Return checked keypoints (G,K,3) in the skeleton's order, and whether that is the file's.
+
+    Args:
+        read: returns the file's keypoints and num_keypoints, given the number of keypoints.
+    """
+    order, same = _keypoint_order(category, skeleton, path)
+    count = skeleton.count if order is None else len(category["keypoints"])
+    points, stated = read(count)
+    _check_keypoints(points, stated, named)
+    if order is not None and order != list(range(count)):
+        points = points[:, order]
+    return points, same
 
 
 def _keypoint_order(
