@@ -132,9 +132,7 @@ def measure(
 
 
 def _load(path: str | Path, kind: str, device: str) -> tuple[torch.nn.Module, dict]:
-    network, description = load_network(path)
-    if description["kind"] != kind:
-        raise ArgumentError(f"{path} must be a network of kind {kind!r}, got {description['kind']!r}")
+    network, description = load_network(path, kind)
     return network.to(device), description
 
 

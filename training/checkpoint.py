@@ -136,14 +136,20 @@ def _shapes(architecture: Any) -> dict[str, tuple[int, ...]]:
         raise ArgumentError(f"architecture: {type(error).__name__}: {error}") from error
 
 
-def load_network(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_network(path: str | Path, kind: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Return a network in evaluation mode with float32 weights on the CPU, and its description.
+
+    Args:
+        path: the safetensors file.
+        kind: the expected one of KINDS; None takes any.
 
     Raises:
         FileNotFoundError: the file is missing.
-        ArgumentError: the file is not a network saved by oaks, or is damaged; the message names it.
+        ArgumentError: the file is not a network saved by oaks, is of another kind, or is damaged; the message names it.
     """
     description = read_description(path)
+    if kind is not None and description["kind"] != kind:
+        raise ArgumentError(f"{path} must be a network of kind {kind!r}, got {description['kind']!r}")
     try:
         expected = _shapes(description["architecture"])
         with safe_open(path, framework="pt") as file:

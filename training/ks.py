@@ -43,9 +43,7 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
     """
     networks, descriptions = [], []
     for path in recipe.pose:
-        network, description = load_network(path)
-        if description["kind"] != "pose":
-            raise ArgumentError(f"{path} must be a pose network, got one of kind {description['kind']!r}")
+        network, description = load_network(path, "pose")
         networks.append(channels_last(network).requires_grad_(False))
         descriptions.append(description)
     views = [CropSettings.of(description) for description in descriptions]

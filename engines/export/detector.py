@@ -17,11 +17,10 @@ from oaks.engines.export.export import (
     CALIBRATED,
     COMPARED,
     TrainedNetwork,
+    check_differences,
     check_out,
     check_precisions,
-    check_rows,
     graph_of,
-    load_checkpoint,
     models,
     network_entry,
     progress_on,
@@ -69,10 +68,12 @@ def export_detector(
         FileNotFoundError: the checkpoint, the card or the images are missing.
         ExportError: a precision differs from the torch network by more than its tolerance; nothing is written.
     """
+    from oaks.training.checkpoint import load_network
+
     out, precisions = Path(out), check_precisions(precisions, tolerance)
     check_share("threshold", threshold)
     check_out(out)
-    network, description = load_checkpoint("detector", Path(checkpoint))
+    network, description = load_network(checkpoint, "detector")
     with progress_on(show) as progress:
         step = progress.add_task("reading images", total=None)
         compared, calibrated = split(_inputs(Path(images), description), COMPARED)
@@ -84,7 +85,7 @@ def export_detector(
         with replacing_folder(out) as folder:
             files, rows = write_models(folder, "detector", converted, lambda: progress.advance(step))
             progress.console.print(compare.table(rows))
-            check_rows(rows)
+            check_differences(rows)
             described = _describe(name or out.name, description, files, threshold, rows, Path(images).name)
             if card is not None:
                 (folder / "README.md").write_bytes(Path(card).read_bytes())

@@ -126,7 +126,7 @@ def export(
                 )
                 rows += found
             progress.console.print(compare.table(rows))
-            check_rows(rows)
+            check_differences(rows)
             people = "array" if isinstance(crops, np.ndarray) else Path(crops or RENDERED).name
             described = _describe(name or out.name, trained, files, rows, people)
             if detector is not None:
@@ -164,7 +164,9 @@ def _load(
     pose: Path, ks: str | Path | None, crops: str | Path | np.ndarray, precisions: Sequence[str]
 ) -> list[TrainedNetwork]:
     """Load the checkpoints with their inputs: crops of people; for the KS network, heatmaps of these crops."""
-    network, description = load_checkpoint("pose", pose)
+    from oaks.training.checkpoint import load_network
+
+    network, description = load_network(pose, "pose")
     count = COMPARED + CALIBRATED if "int8" in precisions else COMPARED
     if isinstance(crops, str) and crops == RENDERED:
         people = _rendered(description, count)
@@ -174,24 +176,13 @@ def _load(
         raise ArgumentError("crops must be 2 or more, to calibrate int8 on some and compare on others, got 1")
     trained = [TrainedNetwork("pose", pose, network, description, *split(people, COMPARED))]
     if ks is not None:
-        ks_network, ks_description = load_checkpoint("ks", Path(ks))
+        ks_network, ks_description = load_network(ks, "ks")
         given, taken = (Skeleton.from_dict(d["skeleton"]).keypoints for d in (description, ks_description))
         if given != taken:
             raise ArgumentError(f"ks must have the pose network's keypoints {given}, got {taken}")
         heatmaps = _averaged(network, description, people)
         trained.append(TrainedNetwork("ks", Path(ks), ks_network, ks_description, *split(heatmaps, COMPARED)))
     return trained
-
-
-def load_checkpoint(kind: str, path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
-    from oaks.training.checkpoint import load_network
-
-    network, description = load_network(path)
-    if description["kind"] != kind:
-        raise ArgumentError(
-            f"{kind} must be a {kind} network's checkpoint, got {path} of a {description['kind']} network"
-        )
-    return network, description
 
 
 def _rendered(description: Mapping[str, Any], count: int) -> np.ndarray:
@@ -299,7 +290,7 @@ def _in_precision(
     return plain
 
 
-def check_rows(rows: Sequence[compare.Difference]) -> None:
+def check_differences(rows: Sequence[compare.Difference]) -> None:
     if far := [row for row in rows if not row.accepted]:
         listed = "; ".join(
             f"{row.network} {row.precision} {row.output} by {row.typical:.3g}, tolerance {row.tolerance:.3g}"

@@ -240,12 +240,12 @@ def exported(network: torch.nn.Module, maps: np.ndarray) -> bytes:
     Raises:
         ExportError: it differs too much from the torch network.
     """
-    from oaks.engines.export.export import TrainedNetwork, check_rows, graph_of, models
+    from oaks.engines.export.export import TrainedNetwork, check_differences, graph_of, models
 
     samples = maps.astype(np.float32)
     part = TrainedNetwork("ks", Path(), network, {}, samples, samples[:0])
     ((_, model, rows),) = models(part, graph_of(part), ("fp16",), {}, None)
-    check_rows(rows)
+    check_differences(rows)
     return model.SerializeToString()
 
 

@@ -318,7 +318,7 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ks.safetensors"
     architecture = {"name": "ks_net", "backbone": "conv2", "width": 0.125, "hidden": 8}
     save_network(path, build(architecture), {"kind": "ks", "architecture": architecture})
-    with pytest.raises(ValueError, match="must be a pose network, got one of kind 'ks'"):
+    with pytest.raises(ValueError, match="must be a network of kind 'pose', got 'ks'"):
         load_pose_networks(parse_recipe(ks_recipe([str(path)]), "test"))
 
 
