@@ -30,7 +30,7 @@ from oaks.bundle import Bundle
 from oaks.files import write_json
 from oaks.ops import box_nms
 from oaks.skipping import skip
-from oaks.training.data.detection import DetectionImages, PersonBoxes, read_detection
+from oaks.training.data.detection import DetectionImages, ImageBoxes, read_detection
 from oaks.training.data.people import DamagedImage, fold_of
 from oaks.training.detector import average_precision
 from oaks.val.detect import detect
@@ -100,7 +100,7 @@ def readable(images: DetectionImages) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def matches(found: Found, people: PersonBoxes, threshold: float) -> tuple[np.ndarray, int, int]:
+def matches(found: Found, people: ImageBoxes, threshold: float) -> tuple[np.ndarray, int, int]:
     """Return which people are found at IoU .5, how many boxes count, and how many are right.
 
     Each box is for one person, best first. A box for nobody that lies half inside a crowd does not count.

@@ -171,7 +171,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchmarkReport:
     """Results of a benchmark.
 
     Attributes:
@@ -204,7 +204,7 @@ def benchmark_bundles(
     progress: Callable[[int], AbstractContextManager[Callable[[], object]]] = lambda _total: nullcontext(
         lambda: None
     ),
-) -> Report:
+) -> BenchmarkReport:
     """Time bundles on backends and precisions, in turns.
 
     Args:
@@ -251,7 +251,7 @@ def benchmark_bundles(
                 continue
             engines.append(opened.enter_context(engine))
         if not engines:
-            return Report([], missing, [])
+            return BenchmarkReport([], missing, [])
         with progress(len(engines) * len(batches) * turns) as advance:
             rows = benchmark(engines, batches, turns=turns, advance=advance)
         if people is not None:
@@ -262,7 +262,7 @@ def benchmark_bundles(
             make_header(engine.describe(), box_source="synthetic", turns=turns)
             for engine in reversed(first.values())
         ]
-        return Report(rows, missing, headers)
+        return BenchmarkReport(rows, missing, headers)
 
 
 def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) -> tuple[GroundTruth, Path]:
@@ -286,4 +286,4 @@ def _people(annotations: str | Path, images: str | Path | None, bundle: Bundle) 
     return truth, folder
 
 
-__all__ = ["Report", "Row", "average_precision", "benchmark", "benchmark_bundles", "table"]
+__all__ = ["BenchmarkReport", "Row", "average_precision", "benchmark", "benchmark_bundles", "table"]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from oaks.detector_formats import decode_centers
 from oaks.errors import ArgumentError
-from oaks.training.data.detection import DetectionImages, Letterboxed, PersonBoxes, Windows, read_detection
+from oaks.training.data.detection import DetectionImages, ImageBoxes, Letterboxed, Windows, read_detection
 from oaks.training.data.people import digest_of
 from oaks.training.data.sampling import sample_readable
 from oaks.training.data.sources import DataFolders, Split, existing, split_folds
@@ -128,7 +128,7 @@ class DetectorTraining(NetworkTraining):
 
 
 def average_precision(
-    found: Sequence[tuple[np.ndarray, np.ndarray]], truths: Sequence[PersonBoxes]
+    found: Sequence[tuple[np.ndarray, np.ndarray]], truths: Sequence[ImageBoxes]
 ) -> dict[str, float]:
     """Return COCO's box AP, AP50 and AR100 of people; crowds are ignored.
 

@@ -20,9 +20,9 @@ from oaks.errors import ArgumentError, OaksError
 from oaks.inference import WHOLE, Engine
 from oaks.predict import TOGETHER
 from oaks.ray.cluster import Pool, choose_pool, connected, import_ray
-from oaks.ray.folder import RunFolder
+from oaks.ray.folder import BatchFolder
 from oaks.ray.sources import VIDEO, Task, find_sources, stored
-from oaks.ray.worker import Attempts, FileWorker, RowWorker, Settings, whole_picture
+from oaks.ray.worker import Attempts, FileWorker, RowWorker, WorkerSettings, whole_picture
 
 if TYPE_CHECKING:
     import ray.data
@@ -39,7 +39,7 @@ log = logging.getLogger("oaks")
 
 
 @dataclass
-class Summary:
+class BatchSummary:
     """Totals of a run's folder, of this call and of those that it resumed.
 
     Attributes:
@@ -140,7 +140,7 @@ def predict_files(
     start: Callable[[int, int], object] = lambda _left, _done: None,
     advance: Callable[[int], object] = lambda _pictures: None,
     **engine: Any,
-) -> Summary:
+) -> BatchSummary:
     """Find the poses in files with a pool of Engines, and write them to a folder of Parquet parts.
 
     A folder that exists is resumed: finished pictures and files are not computed again. A picture that cannot be read
@@ -178,8 +178,8 @@ def predict_files(
         "bundle": str(bundle), "bundle_sha256": loaded.sha256, "boxes": _described(boxes, detector),
         "nms": nms, "column": column, **{name: engine[name] for name in sorted(engine)},
     }  # fmt: skip
-    with RunFolder(out, described) as folder:
-        summary = Summary(folder.path, resumed=folder.progress.pictures)
+    with BatchFolder(out, described) as folder:
+        summary = BatchSummary(folder.path, resumed=folder.progress.pictures)
         left = len(inventory.pictures_left(folder.done))
         failed: list[Task] = []
         if inventory.tasks(folder.done, 1):
@@ -209,7 +209,7 @@ def predict_files(
     return summary
 
 
-def _finished(folder: RunFolder, tasks: dict[int, Task], settings: Settings, pool: Pool) -> Any:
+def _finished(folder: BatchFolder, tasks: dict[int, Task], settings: WorkerSettings, pool: Pool) -> Any:
     """Run tasks and commit their results; yield the number of each finished task."""
     if not tasks:
         return
@@ -291,7 +291,7 @@ def make_settings(
     *,
     column: str = "image",
     required: bool = True,
-) -> Settings:
+) -> WorkerSettings:
     """Settings of the workers, checked before any worker starts.
 
     Raises:
@@ -300,7 +300,7 @@ def make_settings(
     """
     loaded = Bundle.load(bundle)
     _check(loaded, boxes, detector, nms, required=required)
-    return Settings(
+    return WorkerSettings(
         # A shipped bundle keeps its name: other machines have it elsewhere.
         str(Path(bundle).absolute()) if Path(bundle).exists() else str(bundle),
         loaded.sha256,
@@ -363,4 +363,4 @@ def _weight(task: Task) -> int:
     return len(task.pictures) or 1
 
 
-__all__ = ["BoxesFor", "Summary", "make_settings", "predict", "predict_files", "task_size"]
+__all__ = ["BatchSummary", "BoxesFor", "make_settings", "predict", "predict_files", "task_size"]

@@ -47,7 +47,7 @@ class Progress:
     sources: set[str] = field(default_factory=set)
 
 
-class RunFolder:
+class BatchFolder:
     """The folder of a run: run.json (settings), status.json (progress), parts/ (one Parquet file per task).
 
     A part is written atomically when its task is finished: it holds whole tasks or does not exist. Only one process at
@@ -88,7 +88,7 @@ class RunFolder:
             raise
         self._told = 0.0
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> BatchFolder:
         return self
 
     def __exit__(
@@ -283,4 +283,4 @@ def _part_name(number: int, source: str | None) -> str:
     return f"part-{number:07d}{stem}.parquet"
 
 
-__all__ = ["Progress", "RunFolder"]
+__all__ = ["BatchFolder", "Progress"]

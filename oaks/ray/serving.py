@@ -21,7 +21,7 @@ from oaks.ray.gate import BOARD
 from oaks.ray.metrics import POST_SECONDS, Board
 from oaks.ray.requests import RequestLimits
 from oaks.ray.service import Service, ServiceSettings
-from oaks.ray.worker import Settings
+from oaks.ray.worker import WorkerSettings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,7 +38,7 @@ _STOP_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class _Options:
-    settings: Settings
+    settings: WorkerSettings
     service: ServiceSettings
     board: Any
 

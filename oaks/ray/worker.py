@@ -34,7 +34,7 @@ log = logging.getLogger("oaks")
 
 
 @dataclass(frozen=True)
-class Settings:
+class WorkerSettings:
     """Settings of the workers, all of which get the same; picklable.
 
     Attributes:
@@ -77,7 +77,7 @@ class Settings:
 
 
 def whole_picture(_engine: Engine) -> BoxSource:
-    """Settings.boxes for pictures of one person each."""
+    """WorkerSettings.boxes for pictures of one person each."""
     return whole_image()
 
 
@@ -114,7 +114,7 @@ class FileWorker:
         attempts: actor of Attempts; None tries every task.
     """
 
-    def __init__(self, settings: Settings, attempts: Any = None) -> None:
+    def __init__(self, settings: WorkerSettings, attempts: Any = None) -> None:
         self.settings, self._attempts = settings, attempts
         self.engine = settings.open_engine()
         boxes = settings.source(self.engine)
@@ -209,7 +209,9 @@ class RowWorker:
         keep: columns that each person's row gets from its picture's row.
     """
 
-    def __init__(self, settings: Settings, picture: str, boxes: str | None, keep: tuple[str, ...]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, picture: str, boxes: str | None, keep: tuple[str, ...]
+    ) -> None:
         self.settings, self.picture, self.column, self.keep = settings, picture, boxes, keep
         self.engine = settings.open_engine()
         self.boxes = None if boxes is not None else settings.source(self.engine)
@@ -291,4 +293,4 @@ def restarting(found: Iterator[rows.Found]) -> Iterator[rows.Found]:
         os._exit(1)
 
 
-__all__ = ["FileWorker", "RowWorker", "Settings", "ahead", "poses_of", "restarting", "whole_picture"]
+__all__ = ["FileWorker", "RowWorker", "WorkerSettings", "ahead", "poses_of", "restarting", "whole_picture"]

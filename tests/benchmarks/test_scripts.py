@@ -78,9 +78,9 @@ def test_saved_results_name_no_folder_of_the_machine(script, tmp_path):
 def test_a_box_of_a_crowd_counts_neither_as_right_nor_as_wrong(script):
     import numpy as np
 
-    from oaks.training.data.detection import PersonBoxes
+    from oaks.training.data.detection import ImageBoxes
 
-    people = PersonBoxes(np.float32([[0, 0, 10, 10]]), np.float32([[50, 0, 100, 50]]), True)
+    people = ImageBoxes(np.float32([[0, 0, 10, 10]]), np.float32([[50, 0, 100, 50]]), True)
     boxes = np.float32([[0, 0, 10, 9], [0, 0, 10, 10], [60, 10, 70, 20], [45, 0, 55, 10], [44, 0, 54, 10]])
     found = boxes, np.float32([0.9, 0.8, 0.7, 0.6, 0.5])
     taken, counted, right = script("detector").matches(found, people, 0.5)

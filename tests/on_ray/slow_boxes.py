@@ -13,7 +13,7 @@ from oaks.boxes import BoxSource, whole_image
 
 @dataclass(frozen=True)
 class SlowBoxes:
-    """Settings.boxes: each picture is one person, after some seconds.
+    """WorkerSettings.boxes: each picture is one person, after some seconds.
 
     Attributes:
         traces: folder that gets a file for each picture looked at: "NAME.PID.RANDOM".

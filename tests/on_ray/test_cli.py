@@ -50,7 +50,7 @@ def test_a_run_on_ray_reports_its_results(tiny, tmp_path, monkeypatch):
         called.update(settings, sources=sources, bundle=bundle)
         start(10, 5)
         advance(10)
-        return batches.Summary(out, 15, 20, 5, {"x.jpg": "damaged"}, ["y.mp4"])
+        return batches.BatchSummary(out, 15, 20, 5, {"x.jpg": "damaged"}, ["y.mp4"])
 
     monkeypatch.setattr(batches, "predict_files", predict_files)
     words = (

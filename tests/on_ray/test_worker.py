@@ -24,14 +24,14 @@ from oaks.ray.batches import make_settings
 from oaks.ray.cluster import Pool
 from oaks.ray.rows import to_poses
 from oaks.ray.sources import Task
-from oaks.ray.worker import FileWorker, RowWorker, Settings, whole_picture
+from oaks.ray.worker import FileWorker, RowWorker, WorkerSettings, whole_picture
 
 from .conftest import damage, dots, encoded, write_pictures
 
 
 @pytest.fixture
 def settings(tiny):
-    return Settings(
+    return WorkerSettings(
         str(tiny),
         oaks.Bundle.load(tiny).sha256,
         whole_picture,
@@ -174,7 +174,7 @@ def test_boxes_of_a_file_bring_their_image_ids(settings, tmp_path):
     from ray import cloudpickle
 
     own = pickle.loads(
-        cloudpickle.dumps(Settings(settings.bundle, settings.sha256, given, engine=settings.engine))
+        cloudpickle.dumps(WorkerSettings(settings.bundle, settings.sha256, given, engine=settings.engine))
     )
     (table,) = run(FileWorker(own), Task("pictures", None, tuple(map(str, paths))))
     known, strange = sorted(table.to_pylist(), key=lambda row: row["file"])
@@ -191,7 +191,7 @@ def test_a_detector_runs_on_the_backend_of_the_engine(settings, tmp_path):
 
 
 def test_another_bundle_of_the_same_name_is_refused(settings):
-    other = Settings(settings.bundle, "0" * 64, whole_picture, engine=settings.engine)
+    other = WorkerSettings(settings.bundle, "0" * 64, whole_picture, engine=settings.engine)
     with pytest.raises(ArgumentError, match="must be the same on every machine"):
         FileWorker(other)
 
@@ -225,7 +225,7 @@ def test_boxes_of_a_column(settings):
     boxes[:] = [[[0, 0, 48, 64], [10, 10, 30, 40]], [], None]
     column = np.empty(3, object)
     column[:] = [encoded(0), encoded(1), encoded(2)]
-    own = Settings(settings.bundle, settings.sha256, engine=settings.engine)
+    own = WorkerSettings(settings.bundle, settings.sha256, engine=settings.engine)
     table = RowWorker(own, "picture", "boxes", ())({"picture": column, "boxes": boxes})
     assert table["person"].to_pylist() == [0, 1, None, None]
     assert table["box"].to_pylist()[1] == [10, 10, 30, 40]

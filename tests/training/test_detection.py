@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from oaks.detector_formats import decode_centers  # noqa: E402
 from oaks.skipping import SkippedItems  # noqa: E402
-from oaks.training.data.detection import PersonBoxes, read_detection, targets, window  # noqa: E402
+from oaks.training.data.detection import ImageBoxes, read_detection, targets, window  # noqa: E402
 from oaks.training.data.people import DamagedImage  # noqa: E402
 from oaks.training.losses import detection_loss  # noqa: E402
 from oaks.training.networks import build  # noqa: E402
@@ -109,7 +109,7 @@ def _box_covers_white_pixels(made):
 def test_boxes_move_with_the_picture(seed):
     image = np.zeros((120, 160, 3), np.uint8)
     image[40:80, 60:90] = 255
-    people = PersonBoxes(np.float32([[60, 40, 90, 80]]), np.zeros((0, 4), np.float32), True)
+    people = ImageBoxes(np.float32([[60, 40, 90, 80]]), np.zeros((0, 4), np.float32), True)
     settings = DetectionAugmentation(scale=(0.7, 1.4), stretch=1.2, flip=0.5)
     made = window(
         image, people, np.random.default_rng(seed), settings, size=(128, 96), stride=8, background=0
@@ -122,7 +122,7 @@ def test_boxes_move_with_the_picture(seed):
 
 def test_the_background_of_incomplete_images_has_the_given_weight():
     image = np.zeros((96, 128, 3), np.uint8)
-    people = PersonBoxes(np.float32([[16, 16, 48, 80]]), np.zeros((0, 4), np.float32), False)
+    people = ImageBoxes(np.float32([[16, 16, 48, 80]]), np.zeros((0, 4), np.float32), False)
     made = window(
         image, people, np.random.default_rng(0), DetectionAugmentation(), size=(128, 128), stride=8,
         background=0.25,

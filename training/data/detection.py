@@ -43,7 +43,7 @@ LEAST_SIDE = 4.0
 """Smallest length of a box's longer side, in input pixels; people with less are ignored."""
 
 
-class PersonBoxes(NamedTuple):
+class ImageBoxes(NamedTuple):
     """Person boxes of one image, xyxy in its pixels."""
 
     boxes: np.ndarray  # (M, 4) float32
@@ -59,7 +59,7 @@ class DetectionImages:
     folder: Path
     files: list[str]
     image_ids: np.ndarray  # (N,) int64
-    people: list[PersonBoxes]
+    people: list[ImageBoxes]
     sizes: np.ndarray  # (N, 2) int64 width and height by the file, or 0
     background: float  # weight of the background of incomplete images
     skipped: Counter[str] = field(default_factory=Counter)
@@ -70,7 +70,7 @@ class DetectionImages:
     def __len__(self) -> int:
         return len(self.files)
 
-    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, PersonBoxes]:  # noqa: ARG002
+    def sample(self, index: int, rng: np.random.Generator | None = None) -> tuple[np.ndarray, ImageBoxes]:  # noqa: ARG002
         """Return the image (H, W, 3) uint8 BGR at `index`, and its people.
 
         Raises:
@@ -152,7 +152,7 @@ def read_detection(name: str, annotations: Path, images: Path, *, background: fl
         files.append(found.file_names[n])
         ids.append(int(found.image_ids[n]))
         rows.append(n)
-        people.append(PersonBoxes(boxes, crowds, bool(image.get("annotations_complete"))))
+        people.append(ImageBoxes(boxes, crowds, bool(image.get("annotations_complete"))))
     if missing:
         skipped["images missing on disk"] = len(missing)
         skip(f"images of {annotations} that are not in {images}", f"{len(missing)}: {first_of(missing)}")
@@ -236,7 +236,7 @@ def _cells(box: np.ndarray, stride: int) -> tuple[slice, slice]:
 
 def window(
     image: np.ndarray,
-    people: PersonBoxes,
+    people: ImageBoxes,
     rng: np.random.Generator,
     settings: DetectionAugmentation,
     *,
@@ -355,7 +355,7 @@ class Letterboxed(Dataset[dict[str, Any] | None]):
         pixels, scale, _ = letterbox(image, self.size, swap=True)
         return {"pixels": np.ascontiguousarray(pixels), "scale": scale.astype(np.float32), "place": place}
 
-    def people(self, place: int) -> PersonBoxes:
+    def people(self, place: int) -> ImageBoxes:
         """Return the people of the image at `place`."""
         source, index = self._find(place)
         return source.people[index]
@@ -366,5 +366,12 @@ class Letterboxed(Dataset[dict[str, Any] | None]):
 
 
 __all__ = [
-    "DetectionImages", "Letterboxed", "PersonBoxes", "Targets", "Windows", "read_detection", "targets", "window",
+    "DetectionImages",
+    "ImageBoxes",
+    "Letterboxed",
+    "Targets",
+    "Windows",
+    "read_detection",
+    "targets",
+    "window",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from oaks.val.scores import TITLES, ScoredDetections
 SHOWN_KEYPOINTS = ("left_eye", "left_wrist", "left_knee")
 """The keypoints of figure 5."""
 MEASURES = ("Pearson", "Spearman", "ECE", "Brier")
-PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+PRECISION_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def groups(measured: ScoredDetections) -> Iterator[tuple[str, np.ndarray]]:
@@ -108,7 +108,7 @@ def threshold_table(measured: ScoredDetections) -> Table:
     rows = []
     right = measured.own_oks >= RIGHT
     for key in shown_scores(measured):
-        for precision in PRECISIONS:
+        for precision in PRECISION_LEVELS:
             found = threshold_for(measured.scores[key].ranks, right, precision)
             rows.append((SHORT[key], precision, found.score, found.kept, found.recall))
     return Table(
