@@ -56,7 +56,8 @@ from oaks.training.data.held_out import write_held_out
 from oaks.training.data.sources import DataFolders, open_data
 from oaks.training.ks import load_pose_networks, open_store
 from oaks.training.recipe import KSRecipe, read_recipe
-from oaks.training.run import Hardware, RunFolder
+from oaks.training.run import Hardware
+from oaks.training.run_folder import RunFolder
 from oaks.training.validation import CropDataset
 from oaks.val.bootstrap import Contender, compare_rankings
 from oaks.val.detect import detect

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
 import subprocess
@@ -26,8 +25,8 @@ from oaks.files import replacing, write_json
 from oaks.progress import say
 from oaks.training.checkpoint import check_archive, may_be_damage, save_network
 from oaks.training.module import NetworkTraining
+from oaks.training.run_folder import LAST
 
-LAST = "last.ckpt"
 _ADVICE = "delete it to train from the beginning"
 
 
@@ -227,12 +226,6 @@ def git_commit() -> str | None:
     return head + ("-changed" if changes else "")
 
 
-def is_first_process() -> bool:
-    """Whether this is the process that writes files: rank 0 of those that Lightning or a cluster starts."""
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-    return all(int(os.environ.get(name, 0)) == 0 for name in ranks)
-
-
 def wait_for(path: Path, console: Console) -> None:
     """Wait until the first process has written `path`, possibly on a disk shared between hosts."""
     if not path.exists():
@@ -247,12 +240,10 @@ def count_sessions(folder: Path) -> int:
 
 
 __all__ = [
-    "LAST",
     "AtomicCheckpointIO",
     "CheckpointAndStop",
     "SaveNetwork",
     "count_sessions",
     "git_commit",
-    "is_first_process",
     "wait_for",
 ]

@@ -55,11 +55,11 @@ def load_pose_networks(recipe: KSRecipe) -> tuple[PoseNetworks, list[dict[str, A
         raise ArgumentError(
             f"pose must be networks of skeleton {recipe.skeleton!r}, got {views[0].skeleton.name!r}"
         )
-    _check_unseen_people(recipe, descriptions)
+    _check_pose_folds(recipe, descriptions)
     return PoseNetworks(networks, views[0]), descriptions
 
 
-def _check_unseen_people(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
+def _check_pose_folds(recipe: KSRecipe, descriptions: Sequence[dict[str, Any]]) -> None:
     """Refuse pose networks that were trained on people that must be new to them.
 
     In cross-fitting these are all people. With `folds.trained` they are the people of these folds and of the held-out

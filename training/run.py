@@ -12,25 +12,21 @@ from typing import Any
 
 import lightning
 import torch
-import yaml
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from oaks.errors import ArgumentError
-from oaks.files import held, write_json, write_text
+from oaks.files import held, write_json
 from oaks.names import number_of
 from oaks.progress import plain_console, say
 from oaks.skeleton import COCO17
 from oaks.skipping import skip
-from oaks.structured import read_json, read_yaml, require
 from oaks.training.callbacks import (
-    LAST,
     AtomicCheckpointIO,
     CheckpointAndStop,
     SaveNetwork,
     count_sessions,
-    is_first_process,
     wait_for,
 )
 from oaks.training.checkpoint import read_description
@@ -43,16 +39,10 @@ from oaks.training.module import NetworkTraining, PeopleData, TrainingData, coun
 from oaks.training.networks.summary import describe
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import AnyRecipe, DetectorRecipe, KSRecipe, PoseRecipe, parse_recipe
+from oaks.training.run_folder import RunFolder, is_first_process
 from oaks.training.validation import CropDataset
 
 PRECISION: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-class _PlainDumper(yaml.SafeDumper):
-    """Writes no aliases, which the reader of recipes refuses."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        return True
 
 
 @dataclass(frozen=True)
@@ -70,87 +60,6 @@ class Hardware:
     devices: int | str = "auto"
     hosts: int = 1
     max_minutes: float | None = None
-
-
-class RunFolder:
-    """The files of one training.
-
-    Args:
-        path: the folder.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.recipe, self.settings = self.path / "recipe.yaml", self.path / "run.json"
-        self.checkpoint, self.network = self.path / LAST, self.path / "network.safetensors"
-        self.card, self.logs = self.path / "metrics.json", self.path / "logs"
-        self.rendered, self.heatmaps = self.path / "rendered", self.path / "heatmaps"
-        self.prepared = self.path / "prepared.json"
-
-    def refuse_begun(self) -> None:
-        """Raise ArgumentError if the folder already holds a training."""
-        if (
-            self.settings.exists() and is_first_process()
-        ):  # other processes may find what the first has written
-            raise ArgumentError(
-                f"out must be a new folder, got {self.path}, which already holds a training; resume it with "
-                f"--resume {self.path}, or pass another folder"
-            )
-
-    def record(self, recipe: AnyRecipe, place: DataFolders, people: str) -> None:
-        """Write the recipe and the settings, in the first process.
-
-        Args:
-            recipe: recipe of the training.
-            place: folders of the sources.
-            people: digest of the split.
-
-        Raises:
-            ArgumentError: the checkpoint's training used other people.
-        """
-        if not is_first_process():
-            return
-        begun = read_json(self.settings, top=dict) if self.settings.exists() else {}
-        if self.checkpoint.exists() and begun.get("people", people) != people:
-            raise ArgumentError(
-                f"data must be the people that {self.path} was started with (data {begun['data']}, packed "
-                f"{begun['packed']}), got others in data {place.data}, packed {place.packed}"
-            )
-        settings = {
-            "data": str(place.data.resolve()),
-            "packed": str(place.packed.resolve()) if place.packed else None,
-            "people": people,
-        }
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text(
-            self.recipe, yaml.dump(recipe.model_dump(mode="json"), Dumper=_PlainDumper, sort_keys=False)
-        )
-        write_json(self.settings, settings, indent=1)
-
-    def complete(self) -> bool:
-        """Whether the folder holds a complete training."""
-        if not (self.card.is_file() and self.network.is_file()):
-            return False
-        card = read_json(self.card, top=dict, strict=False)
-        require(card, {"step": int, "steps": int}, self.card)
-        return card["step"] >= card["steps"]
-
-    def read(self) -> tuple[AnyRecipe, DataFolders]:
-        """Return what `record` wrote.
-
-        Raises:
-            ArgumentError: no training was started in the folder.
-        """
-        if not self.settings.is_file():
-            raise ArgumentError(
-                f"resume must be the folder of a training, got {self.path}, where no training was started; if it was "
-                "stopped while its data were prepared, repeat the first command"
-            )
-        settings = read_json(self.settings, top=dict)
-        require(settings, {"data": str, "packed": (str, type(None))}, self.settings)
-        recipe = parse_recipe(read_yaml(self.recipe), str(self.recipe))
-        packed = Path(settings["packed"]) if settings["packed"] else None
-        return recipe, DataFolders(Path(settings["data"]), packed, self.rendered)
 
 
 def train(
@@ -173,7 +82,9 @@ def train(
     folder = RunFolder(run)
     folder.refuse_begun()
     place = (place or DataFolders())._replace(rendered=folder.rendered)
-    return _run(with_absolute_paths(recipe), folder, place, machine or Hardware(), console or plain_console())
+    return _run(
+        _with_absolute_paths(recipe), folder, place, machine or Hardware(), console or plain_console()
+    )
 
 
 def resume(
@@ -392,12 +303,12 @@ def _load_initial(recipe: AnyRecipe, module: NetworkTraining, folder: RunFolder,
 
     freeze(module.network, recipe.initial.freeze)
     if not folder.checkpoint.exists():
-        check_unseen_people(recipe)
+        _check_unseen_people(recipe)
         matched = load_weights(module.network, recipe.initial)
         say(console, str(matched))
 
 
-def check_unseen_people(recipe: AnyRecipe) -> None:
+def _check_unseen_people(recipe: AnyRecipe) -> None:
     """Refuse initial weights that oaks trained on people that the recipe holds out.
 
     Raises:
@@ -444,7 +355,7 @@ def _fill_store(
     return [line]
 
 
-def with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
+def _with_absolute_paths(recipe: AnyRecipe) -> AnyRecipe:
     """Return the recipe with absolute paths of networks, so that it can be resumed from any working directory."""
     content = recipe.model_dump(mode="json")
     if content["initial"] is not None:

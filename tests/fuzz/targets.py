@@ -229,7 +229,7 @@ def read_weights(content: bytes, folder: Path) -> object:
 
 
 def read_run(content: bytes, folder: Path) -> object:
-    from oaks.training.run import RunFolder
+    from oaks.training.run_folder import RunFolder
 
     for name in ("run.json", "metrics.json"):
         (folder / name).write_bytes(content)

@@ -16,7 +16,7 @@ from oaks.training.checkpoint import save_network
 from oaks.training.data.sources import DataFolders
 from oaks.training.networks import build
 from oaks.training.recipe import KSRecipe
-from oaks.training.run import RunFolder
+from oaks.training.run_folder import RunFolder
 from oaks.val.report.ranking import EIGHT, eight_figures
 from tests.val import synthetic
 

@@ -10,7 +10,7 @@ from oaks.training import series
 from oaks.training.data.packing import pack
 from oaks.training.data.sources import DataFolders
 from oaks.training.recipe import parse_recipe, read_recipe
-from oaks.training.run import RunFolder
+from oaks.training.run_folder import RunFolder
 from tests.training.conftest import ks_recipe, pose_recipe, quiet
 
 

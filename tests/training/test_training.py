@@ -29,7 +29,8 @@ from oaks.training.module import NetworkTraining, moving_average, rate_factor
 from oaks.training.networks import build
 from oaks.training.pose import PoseTraining
 from oaks.training.recipe import CosineSchedule, StepSchedule, parse_recipe, read_recipe
-from oaks.training.run import Hardware, RunFolder, resume, train
+from oaks.training.run import Hardware, resume, train
+from oaks.training.run_folder import RunFolder, is_first_process
 from tests.training import conftest
 from tests.training.conftest import (
     CPU,
@@ -514,7 +515,7 @@ def test_other_processes_wait_until_the_data_are_prepared(tmp_path: Path, monkey
     assert len(waits) == 3
     assert "prepared.json" in console.file.getvalue()
     monkeypatch.setenv("NODE_RANK", "1")
-    assert not callbacks.is_first_process()
+    assert not is_first_process()
 
 
 def test_a_second_interrupt_stops_at_once() -> None:

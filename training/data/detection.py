@@ -366,12 +366,5 @@ class Letterboxed(Dataset[dict[str, Any] | None]):
 
 
 __all__ = [
-    "DetectionImages",
-    "ImageBoxes",
-    "Letterboxed",
-    "Targets",
-    "Windows",
-    "read_detection",
-    "targets",
-    "window",
+    "DetectionImages", "ImageBoxes", "Letterboxed", "Targets", "Windows", "read_detection", "targets", "window",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from oaks.files import write_json
 from oaks.structured import read_json
 from oaks.training.data.people import fold_of
 from oaks.training.recipe import CocoSource, read_recipe
-from oaks.training.run import RunFolder
+from oaks.training.run_folder import RunFolder
 
 
 def in_folds(source: CocoSource, data: Path, count: int, folds: Collection[int]) -> dict[str, Any]:
