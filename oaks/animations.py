@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from oaks import limits
 from oaks.errors import ArgumentError, OutOfMemory
 from oaks.images import Header, open_image, turned
 
@@ -26,7 +25,6 @@ class Animation:
 
     Args:
         path: the file.
-        bounds: the largest file and picture to accept; limits.current() if None.
 
     Attributes:
         count: number of frames that the file states or holds; 1 for a still picture.
@@ -37,9 +35,9 @@ class Animation:
         ArgumentError: the file is damaged, not a picture, or beyond the limits.
     """
 
-    def __init__(self, path: str | Path, *, bounds: limits.Limits | None = None) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._content, self._header = open_image(path, bounds)
+        self._content, self._header = open_image(path)
         with self._open() as image:
             # The still picture for programs that do not play APNG.
             self._skipped = int(bool(image.info.get("default_image")))

@@ -132,13 +132,13 @@ def pixels_of(name: str | Path, content: bytes, header: Header) -> np.ndarray:
     return image
 
 
-def read_size(path: str | Path, *, bounds: limits.Limits | None = None) -> tuple[int, int]:
+def read_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of an image file as `read_image` returns it, from the file's header alone.
 
     Raises:
         FileNotFoundError, ArgumentError: as `read_image`; damage after the header is not noticed.
     """
-    return open_image(path, bounds)[1].size
+    return open_image(path)[1].size
 
 
 def check_size(path: str | Path, size: tuple[int, int], labeled: Sequence[int]) -> None:
@@ -166,7 +166,7 @@ def _sides(size: Sequence[int]) -> str:
     return f"{size[0]}×{size[1]}"
 
 
-def open_image(path: str | Path, bounds: limits.Limits | None) -> tuple[bytes, Header]:
+def open_image(path: str | Path, bounds: limits.Limits | None = None) -> tuple[bytes, Header]:
     """Return a file's content and header, both within the limits.
 
     Raises:

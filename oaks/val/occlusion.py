@@ -20,15 +20,13 @@ class OcclusionResult:
 
     Attributes:
         matches: the matched detections at COCO's ten thresholds.
-        ap, ap75, recall75: AP over OKS .5 to .95, AP at OKS .75, and the recall of all detections at OKS .75; NaN if
-            the class is empty.
+        ap, ap75: AP over OKS .5 to .95, and at OKS .75; NaN if the class is empty.
         precision: (101,) at OKS .75.
     """
 
     matches: Matches
     ap: float
     ap75: float
-    recall75: float
     precision: np.ndarray
 
 
@@ -55,6 +53,6 @@ def evaluate_occlusion(
         sizes=SIZES,
         kept=measured.occlusion == occlusion if own_only else None,
     )
-    precision, recall = precision_recall(matches)
+    precision, _ = precision_recall(matches)
     at = precision[AT_75]
-    return OcclusionResult(matches, float(precision.mean()), float(at.mean()), float(recall[AT_75]), at)
+    return OcclusionResult(matches, float(precision.mean()), float(at.mean()), at)

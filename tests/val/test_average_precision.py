@@ -176,7 +176,6 @@ def test_an_occlusion_class_equals_pycocotools_with_all_others_ignored(occlusion
     found = evaluate_occlusion(measured, detections.scores, occlusion)
     assert found.ap == curves.eval["precision"][:, :, 0, 0, 0].mean()
     assert found.ap75 == curves.eval["precision"][5, :, 0, 0, 0].mean()
-    assert found.recall75 == curves.eval["recall"][5, 0, 0, 0]
 
     position = {image["id"]: i for i, image in enumerate(sorted(content["images"], key=lambda i: i["id"]))}
     rows = sorted(rows, key=lambda row: position[row["image_id"]])

@@ -181,7 +181,7 @@ def limit(pose: np.ndarray) -> np.ndarray:
         pose: (13, 3) directions, of any length above zero.
 
     Returns:
-        (13, 3) unit vectors with `violations(result)` empty.
+        (13, 3) unit vectors, which `limit` leaves as they are.
     """
     pose = unit(np.array(pose, dtype=np.float64))
     for row in (HIPS, SHOULDERS):
@@ -206,12 +206,6 @@ def limit(pose: np.ndarray) -> np.ndarray:
         pose[THIGH + other] = thigh @ pelvis
         pose[SHIN + other] = _knee(pelvis @ pose[SHIN + other], thigh) @ pelvis
     return pose
-
-
-def violations(pose: np.ndarray, slack: float = 1e-3) -> list[str]:
-    """Return the names of the bones that are outside the limits by more than `slack` radians (or its cosine)."""
-    moved = np.abs(limit(pose) - unit(pose)).max(1)
-    return [name for name, distance in zip(BONES, moved, strict=True) if distance > slack]
 
 
 def _limit_head(pose: np.ndarray, chest: np.ndarray) -> None:

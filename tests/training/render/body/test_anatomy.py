@@ -19,8 +19,8 @@ from oaks.training.render.body.anatomy import (
     joints,
     limit,
     mirrored,
-    violations,
 )
+from tests.training.render.body.limits import violations
 
 
 def angle(a, b):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oaks.training.render.body.anatomy import JOINT, THIGH, draw_proportions, joints, violations
+from oaks.training.render.body.anatomy import JOINT, THIGH, draw_proportions, joints
 from oaks.training.render.body.motion import _AHEAD, Stop, draw_manner, move, posture
+from tests.training.render.body.limits import violations
 
 RATE = 50.0
 FEET = [JOINT[name] for name in ("left_heel", "left_toes", "right_heel", "right_toes")]

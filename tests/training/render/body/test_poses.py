@@ -8,12 +8,13 @@ import pytest
 from oaks.skeleton import COCO17
 from oaks.training.render import RenderedPeople
 from oaks.training.render.body import fit, lift
-from oaks.training.render.body.anatomy import draw_proportions, unit, violations
+from oaks.training.render.body.anatomy import draw_proportions, unit
 from oaks.training.render.body.figure import CameraView, Figure
 from oaks.training.render.body.mesh import Body
 from oaks.training.render.body.outfit import Outfit
 from oaks.training.render.body.poses import PoseFile, hand_written, shipped_statistics
 from oaks.training.render.scene.labels import CLASS_RANGES
+from tests.training.render.body.limits import violations
 
 LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16))
 
