@@ -29,7 +29,7 @@ from oaks.detector_formats import (
 )
 from oaks.errors import ArgumentError, BackendUnavailable, BundleError
 from oaks.forks import outlives_forks
-from oaks.images import as_frame
+from oaks.images import as_frame, fitted_size
 from oaks.runtimes import load_onnxruntime
 from oaks.turns import Turn
 
@@ -252,8 +252,7 @@ def letterbox(
     import cv2
 
     width, height = size
-    ratio = min(width / image.shape[1], height / image.shape[0])
-    inner = (max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1))
+    inner, ratio = fitted_size(image.shape[1::-1], size)
     # Average all pixels when shrinking: otherwise thin people fall between the samples.
     interpolation = cv2.INTER_AREA if ratio < 0.5 else cv2.INTER_LINEAR
     small = cv2.resize(image, inner, interpolation=interpolation)

@@ -141,6 +141,17 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return open_image(path)[1].size
 
 
+def fitted_size(size: tuple[int, int], within: tuple[int, int]) -> tuple[tuple[int, int], float]:
+    """Return the largest size of an image's shape within another, each side at least 1, and the scale to it.
+
+    Args:
+        size: (width, height) of the image.
+        within: (width, height) to fit it into.
+    """
+    scale = min(within[0] / size[0], within[1] / size[1])
+    return (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)), scale
+
+
 def check_size(path: str | Path, size: tuple[int, int], labeled: Sequence[int]) -> None:
     """Refuse labels that were made for an image of another size.
 
@@ -400,6 +411,7 @@ __all__ = [
     "check_size",
     "decode_image",
     "find_images",
+    "fitted_size",
     "images_in",
     "in_order",
     "is_single",

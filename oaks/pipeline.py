@@ -17,6 +17,7 @@ from oaks.errors import ArgumentError, BundleError
 from oaks.executors import load_backend, open_network
 from oaks.executors.base import Array, Executor, HostMemory, Memory
 from oaks.forks import outlives_forks
+from oaks.images import fitted_size
 from oaks.names import number_of
 from oaks.ops import native
 from oaks.scorer import load_forests
@@ -632,8 +633,7 @@ class Pipeline:
             (H, W, 3) uint8 RGB, and its pixels per pixel of the frame (x, y, x, y).
         """
         height, width = (int(side) for side in frame.shape[:2])
-        ratio = min(size[0] / width, size[1] / height)
-        inner = (max(round(width * ratio), 1), max(round(height * ratio), 1))
+        inner, _ = fitted_size((width, height), size)
         corners, ahead = np.array([[0, 0, width, height]], np.float32), self.memory.ahead
         with self.memory.active():
             buffers = self._free.pop() if self._free else _HostBuffers(self.memory)

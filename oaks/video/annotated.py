@@ -13,6 +13,7 @@ from oaks.draw import ABSENT
 from oaks.errors import ArgumentError, BackendUnavailable, OaksError
 from oaks.files import Staged, check_no_fifo, followed, naming
 from oaks.forks import check_process, outlives_forks
+from oaks.images import fitted_size
 from oaks.poses import Poses
 from oaks.video.frames import Frame
 from oaks.video.sources import load_av
@@ -198,8 +199,7 @@ def _fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image
     if 0 <= size[0] - width <= 1 and 0 <= size[1] - height <= 1:  # an odd size made even
         return cv2.copyMakeBorder(image, 0, size[1] - height, 0, size[0] - width, cv2.BORDER_REPLICATE)
-    scale = min(size[0] / width, size[1] / height)
-    inner = (max(round(width * scale), 1), max(round(height * scale), 1))
+    inner, scale = fitted_size((width, height), size)
     picture = np.zeros((size[1], size[0], 3), np.uint8)
     left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
