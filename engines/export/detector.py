@@ -21,6 +21,7 @@ from oaks.engines.export.export import (
     check_out,
     check_precisions,
     graph_of,
+    load_checkpoint,
     models,
     network_entry,
     progress_on,
@@ -68,12 +69,10 @@ def export_detector(
         FileNotFoundError: the checkpoint, the card or the images are missing.
         ExportError: a precision differs from the torch network by more than its tolerance; nothing is written.
     """
-    from oaks.training.checkpoint import load_network
-
     out, precisions = Path(out), check_precisions(precisions, tolerance)
     check_share("threshold", threshold)
     check_out(out)
-    network, description = load_network(checkpoint, "detector")
+    network, description = load_checkpoint(checkpoint, "detector")
     with progress_on(show) as progress:
         step = progress.add_task("reading images", total=None)
         compared, calibrated = split(_inputs(Path(images), description), COMPARED)

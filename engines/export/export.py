@@ -164,9 +164,7 @@ def _load(
     pose: Path, ks: str | Path | None, crops: str | Path | np.ndarray, precisions: Sequence[str]
 ) -> list[TrainedNetwork]:
     """Load the checkpoints with their inputs: crops of people; for the KS network, heatmaps of these crops."""
-    from oaks.training.checkpoint import load_network
-
-    network, description = load_network(pose, "pose")
+    network, description = load_checkpoint(pose, "pose")
     count = COMPARED + CALIBRATED if "int8" in precisions else COMPARED
     if isinstance(crops, str) and crops == RENDERED:
         people = _rendered(description, count)
@@ -176,13 +174,20 @@ def _load(
         raise ArgumentError("crops must be 2 or more, to calibrate int8 on some and compare on others, got 1")
     trained = [TrainedNetwork("pose", pose, network, description, *split(people, COMPARED))]
     if ks is not None:
-        ks_network, ks_description = load_network(ks, "ks")
+        ks_network, ks_description = load_checkpoint(ks, "ks")
         given, taken = (Skeleton.from_dict(d["skeleton"]).keypoints for d in (description, ks_description))
         if given != taken:
             raise ArgumentError(f"ks must have the pose network's keypoints {given}, got {taken}")
         heatmaps = _averaged(network, description, people)
         trained.append(TrainedNetwork("ks", Path(ks), ks_network, ks_description, *split(heatmaps, COMPARED)))
     return trained
+
+
+def load_checkpoint(path: str | Path, kind: str) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Load a trained network of a kind; here the export of networks meets their training."""
+    from oaks.training.checkpoint import load_network
+
+    return load_network(path, kind)
 
 
 def _rendered(description: Mapping[str, Any], count: int) -> np.ndarray:
