@@ -408,7 +408,7 @@ def _positions(own_image: np.ndarray, image_ids: np.ndarray) -> tuple[np.ndarray
 def _outside(boxes: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Return which boxes (G, 4) lie outside of an image of these sides (G, 2), which are 0 where they are unknown."""
     beyond = ((boxes[:, :2] >= sides) & (sides > 0)) | (boxes[:, :2] + boxes[:, 2:] <= 0)
-    return beyond.any(axis=1)
+    return beyond[:, 0] | beyond[:, 1]
 
 
 def _leave_out(
