@@ -1,4 +1,4 @@
-"""Measure scorers that are fitted to a frozen estimator: AP, AP75 by occlusion class, correlation, calibration.
+"""Measure scorers that are fitted to a frozen estimator: AP, AP75 by occlusion level, correlation, calibration.
 
     python benchmarks/frozen_estimators.py BUNDLE --fit ANNOTATIONS IMAGES ... --test ANNOTATIONS IMAGES --store DIR \\
         --log benchmarks/results/coco-val2017-test.jsonl [--curve] [--second BUNDLE]

@@ -30,8 +30,8 @@ KS = "`python benchmarks/paper.py DATA --log LOG --only ks`"
 BUNDLE = "`python benchmarks/paper.py DATA --log LOG --only bundle`"
 SUBNET = "`python benchmarks/paper.py DATA --log LOG --only subnet --hpe BUNDLE --oa-hpe BUNDLE`"
 
-FORMS = {"all": "all", "own": "the class's own"}
-"""Which detections compete in an occlusion class, as frozen_estimators.py prints it, and as the page says it."""
+FORMS = {"all": "all", "own": "the level's own"}
+"""Which detections compete in an occlusion level, as frozen_estimators.py prints it, and as the page says it."""
 
 Tables = dict[str, Table]
 Rows = list[Sequence[str]]

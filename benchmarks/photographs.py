@@ -32,8 +32,8 @@ MEASURING_ONLY = ("coco-val2017", "test.json")
 
 SCORES = ("conventional", "oaks", "oracle")
 TABLE_3 = ("true_ks_all_visible", "true_ks_predicted_visibility", "oracle")
-FORMS = {"all": "all", "own": "the class's own"}
-"""Detections that compete in an occlusion class: name in the figures, and words of the table."""
+FORMS = {"all": "all", "own": "the level's own"}
+"""Detections that compete in an occlusion level: name in the figures, and words of the table."""
 
 
 def shown(interval: Interval) -> str:

@@ -257,7 +257,7 @@ def others(
     seed: options.Seed = 0,
     out: Report = Path("report"),
 ) -> None:
-    """Other estimators under their own score, OAKS and the oracle, by occlusion class (table 9); added to a report."""
+    """Other estimators under their own score, OAKS and the oracle, by occlusion level (table 9); added to a report."""
     from oaks.val.evaluate import images_folder, measure
     from oaks.val.report.other_estimators import section
 

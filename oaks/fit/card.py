@@ -26,7 +26,7 @@ log = logging.getLogger("oaks")
 
 QUANTILES = 101
 FEW = 100
-"""Fewer people of an occlusion class, or labels of a keypoint, cause a warning."""
+"""Fewer people of an occlusion level, or labels of a keypoint, cause a warning."""
 
 
 def fit_card(
@@ -167,7 +167,7 @@ def check_people(people: People, features: int, *, enough: bool = False) -> list
 
 
 def few_labels(people: People) -> list[str]:
-    """Return warnings of occlusion classes with few people and of keypoints with few labels."""
+    """Return warnings of occlusion levels with few people and of keypoints with few labels."""
     classes = people.truth.occlusion[people.detections.own[people.known]]
     counts = np.bincount(classes, minlength=len(OCCLUSION_CLASSES)).tolist()
     warnings = [

@@ -57,7 +57,7 @@ class Fitted:
 
     @property
     def tables(self) -> list[Table]:
-        """Average precision, by occlusion class, and calibration."""
+        """Average precision, by occlusion level, and calibration."""
         return [
             ranking_table(self.measured, self.comparisons),
             class_table(self.comparisons),
@@ -135,7 +135,7 @@ def ranking_table(measured: ScoredDetections, comparisons: Sequence[Comparison])
 
 
 def class_table(comparisons: Sequence[Comparison]) -> Table:
-    """Table of AP and its gain, overall, and AP75 by occlusion class."""
+    """Table of AP and its gain, overall, and AP75 by occlusion level."""
     figures = ["AP", "AP75"]
     figures += [f"AP75 {c.key} ({form})" for form in ("all", "own") for c in OCCLUSION_CLASSES]
     found = {comparison.figure: comparison for comparison in comparisons}

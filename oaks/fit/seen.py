@@ -10,7 +10,7 @@ from oaks.val.interval import Interval, resample_images
 from oaks.val.oks import similarity_to_own
 
 SIZES = 3
-"""Number of groups by size, within which people of equal occlusion class are compared."""
+"""Number of groups by size, within which people of equal occlusion level are compared."""
 RESAMPLES = 500
 FEWEST = 5
 """Minimum number of people of a group on both sides."""
@@ -52,7 +52,7 @@ def compare_with_reference(people: People, reference: People, seed: int = 0) -> 
 
 
 def _groups(people: People) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return OKS, occlusion class, logarithm of the size, and image of every annotated person with a pose."""
+    """Return OKS, occlusion level, logarithm of the size, and image of every annotated person with a pose."""
     truth, detections, known = people.truth, people.detections, people.known
     own = detections.own[known]
     oks = similarity_to_own(truth, detections.keypoints[known], own)[1]

@@ -70,7 +70,7 @@ def compare_rankings(
 ) -> list[Comparison]:
     """Paired bootstrap over images: every contender is measured on the same resamples.
 
-    Figures: COCO's AP, AP50, AP75, APM, APL and AR, then AP and AP75 of each occlusion class, with all detections kept
+    Figures: COCO's AP, AP50, AP75, APM, APL and AR, then AP and AP75 of each occlusion level, with all detections kept
     and with only those whose own person is in the class.
 
     Raises:

@@ -1,7 +1,7 @@
 """Error analysis: errors that lower average precision, by kind, and their correction one kind at a time.
 
 The method is Ronchi and Perona's (Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation, ICCV
-2017), at one OKS threshold, for the people of one occlusion class (figures 11 and 12 of the paper).
+2017), at one OKS threshold, for the people of one occlusion level (figures 11 and 12 of the paper).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class KeypointErrors:
 
 @dataclass(frozen=True)
 class ErrorAnalysis:
-    """Curves of one occlusion class.
+    """Curves of one occlusion level.
 
     Attributes:
         precision: by stage, (101,) at matching.RECALLS; NaN if there is nobody to find.

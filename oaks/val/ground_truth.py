@@ -92,7 +92,7 @@ class GroundTruth(Images):
         return to_xyxy(self.boxes[people] / np.tile(self.scales[self.image[people]], 2))
 
     def class_counts(self) -> dict[str, int]:
-        """Count the people of each occlusion class (table 8)."""
+        """Count the people of each occlusion level (table 8)."""
         return {c.key: int(np.sum(self.occlusion == i)) for i, c in enumerate(OCCLUSION_CLASSES)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Average precision by occlusion class (tables 8 and 9, the first curves of figures 11 and 12)."""
+"""Average precision by occlusion level (tables 8 and 9, the first curves of figures 11 and 12)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AT_75 = int(np.argmin(np.abs(THRESHOLDS - 0.75)))
 
 @dataclass(frozen=True)
 class OcclusionResult:
-    """Results of one score on the people of one occlusion class; all others are ignored.
+    """Results of one score on the people of one occlusion level; all others are ignored.
 
     Attributes:
         matches: the matched detections at COCO's ten thresholds.

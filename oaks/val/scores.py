@@ -105,7 +105,7 @@ class ScoredDetections:
 
     @property
     def occlusion(self) -> np.ndarray:
-        """(N,) occlusion class of the pose's own person; -1 for poses without a person."""
+        """(N,) occlusion level of the pose's own person; -1 for poses without a person."""
         own = self.detections.own
         return np.where(own >= 0, self.truth.occlusion[own], -1)
 

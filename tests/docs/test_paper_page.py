@@ -45,5 +45,5 @@ def test_the_paper_s_numbers_stand_in_every_table(page):
 def test_other_estimators_are_read_from_the_printed_tables(page):
     rows = [line for line in page.WRITERS["9"]({}).splitlines() if not line.startswith("| paper")]
     assert "| movenet-thunder | own score | all | 0.4 | 21.1 | 62.5 | 79.6 |" in rows
-    assert "| movenet-thunder | OAKS | the class's own | 8.4 | 40.4 | 67.9 | 85.6 |" in rows
+    assert "| movenet-thunder | OAKS | the level's own | 8.4 | 40.4 | 67.9 | 85.6 |" in rows
     assert not [row for row in rows if "–" in row]

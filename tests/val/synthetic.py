@@ -20,7 +20,7 @@ STANDING = np.array(
 def annotations(
     seed: int, images: int = 12, skeleton: Skeleton = COCO17, reduced: bool = False
 ) -> dict[str, Any]:
-    """A COCO dictionary: people of all sizes and occlusion classes, a few crowds, and boxes without keypoints."""
+    """A COCO dictionary: people of all sizes and occlusion levels, a few crowds, and boxes without keypoints."""
     rng = np.random.default_rng(seed)
     pictures, people = [], []
     for image_id in range(1, images + 1):

@@ -120,7 +120,7 @@ def test_the_command_adds_the_section_to_a_report(content, rows, tmp_path):
                  "--out", tmp_path / "report"]  # fmt: skip
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 0, done.output
-    assert "AP at OKS .75 by occlusion class" in done.stdout
+    assert "AP at OKS .75 by occlusion level" in done.stdout
     page = (tmp_path / "report" / "report.md").read_text()
     assert "Other estimators: own score, OAKS and oracle" in page
     assert "paper, first estimator" in page

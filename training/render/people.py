@@ -21,7 +21,7 @@ from oaks.training.render.scene.placement import Placed, Stage
 from oaks.training.render.scene.sketch import Sketch
 
 PAPER_CLASSES = (0.145, 0.279, 0.432, 0.144)
-"""Shares of the occlusion classes in COCO val2017 (table 8): almost, largely, slightly, not occluded."""
+"""Shares of the occlusion levels in COCO val2017 (table 8): almost, largely, slightly, not occluded."""
 
 _REDRAWS = 6
 
@@ -32,7 +32,7 @@ class RenderedPeople:
     Args:
         seed: random seed; a picture follows from (seed, index).
         size: (width, height) of the pictures in pixels, even numbers from 32 to 4096.
-        classes: shares of the occlusion classes (1-5, 6-10, 11-15, 16-17 labeled keypoints) among people.
+        classes: shares of the occlusion levels (1-5, 6-10, 11-15, 16-17 labeled keypoints) among people.
         poses: file of 2D poses as a source of poses and patterns of labels (kpt_xy, relative to the image's
             width and height, and COCO's flags kpt_v); None draws poses from the shipped statistics and from
             hand-written families.

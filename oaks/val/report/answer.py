@@ -117,7 +117,7 @@ def _table(figures: Mapping[str, Mapping[str, Comparison]]) -> Table:
     classes = ", ".join(f"{c.fewest}–{c.most}" for c in OCCLUSION_CLASSES)
     note = (
         f"Everybody: AP. Classes, by labeled keypoints ({classes}): AP75, where failures on people of "
-        "other classes count as false positives. Per cent; differences in points with 95 % intervals. A difference whose "
+        "other levels count as false positives. Per cent; differences in points with 95 % intervals. A difference whose "
         "interval excludes 0 is not explained by the choice of images."
     )
     return Table("answer", "Which score ranks better", shown, tuple(rows), note)

@@ -28,7 +28,7 @@ PRECISION_LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def groups(measured: ScoredDetections) -> Iterator[tuple[str, np.ndarray]]:
-    """Return (title, (N,) bool) for all poses, and by occlusion class and size of the poses' own people."""
+    """Return (title, (N,) bool) for all poses, and by occlusion level and size of the poses' own people."""
     own, has = measured.detections.own, measured.detections.own >= 0
     yield "Everybody", np.ones(len(own), dtype=bool)
     for i, occlusion in enumerate(OCCLUSION_CLASSES):
@@ -70,10 +70,10 @@ def correlation_table(measured: ScoredDetections) -> Table:
 
 
 def group_table(name: str, measures: Groups) -> Table:
-    """The same table for the main scores, by occlusion class and size of the person."""
+    """The same table for the main scores, by occlusion level and size of the person."""
     return Table(
         f"calibration-{name}",
-        f"{name}: calibration per occlusion class and size of person",
+        f"{name}: calibration per occlusion level and size of person",
         columns(text=["People", "Score"], count=["Poses"], number=["Mean score", "Mean OKS", *MEASURES]),
         tuple(
             (title, SHORT[key], m.count, m.mean_score, m.mean_oks, m.pearson, m.spearman, m.ece, m.brier)

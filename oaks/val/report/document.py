@@ -131,7 +131,7 @@ class Answer:
         verdict: whether to use the OAKS score; "open" if the data are not sufficient or there is nothing to compare.
         headline: the verdict as a sentence.
         text: sentences that say by how much and how reliably.
-        table: the difference for all people and for every occlusion class; None if there is nothing to compare.
+        table: the difference for all people and for every occlusion level; None if there is nothing to compare.
     """
 
     verdict: Literal["yes", "no", "open"]

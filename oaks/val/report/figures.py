@@ -130,7 +130,7 @@ def _unit(axes: Axes, x: str, y: str) -> None:
 def precision_recall_curves(
     titles: Sequence[str], curves: Sequence[Mapping[str, np.ndarray]], names: Mapping[str, str]
 ) -> str:
-    """Draw a panel per occlusion class with the precision (101,) of each score at OKS .75."""
+    """Draw a panel per occlusion level with the precision (101,) of each score at OKS .75."""
     with drawing(10.5, 3.4) as draft:
         panels = draft.canvas.subplots(1, len(titles), sharey=True)
         for axes, title, panel in zip(panels, titles, curves, strict=True):

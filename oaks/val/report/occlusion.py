@@ -21,7 +21,7 @@ def shown_scores(measured: ScoredDetections, also: tuple[str, ...] = ()) -> list
 
 
 def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
-    """Table 8: number of people by occlusion class."""
+    """Table 8: number of people by occlusion level."""
     counts = truth.class_counts()
     total = sum(counts.values())
     rows: list[tuple[Cell, ...]] = [("People", *counts.values(), total)]
@@ -29,7 +29,7 @@ def class_counts(truth: GroundTruth, beside_paper: bool) -> Table:
         rows.append(("People, paper", *paper.CLASS_COUNTS.values(), sum(paper.CLASS_COUNTS.values())))
     return Table(
         "class-counts",
-        "People per occlusion class",
+        "People per occlusion level",
         columns(text=[""], count=[*(f"{c.title} ({c.fewest}–{c.most})" for c in OCCLUSION_CLASSES), "All"]),
         tuple(rows),
         "By the number of labeled keypoints. Shares: "
@@ -48,16 +48,16 @@ def class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
         ]
         rows.append((TITLES[key], *(b.ap75 for b in found), *(b.ap for b in found)))
     name = measured.name
-    form = "only the class's own detections" if own_only else "all detections kept"
+    form = "only the level's own detections" if own_only else "all detections kept"
     note = (
         "A detection counts only if its own person is in the class."
         if own_only
-        else "People of other classes are ignored, but a detection that fails on one of them matches nobody "
+        else "People of other levels are ignored, but a detection that fails on one of them matches nobody "
         "and counts as a false positive in every class. This is the form of the paper's figures."
     )
     return Table(
         f"classes-{'own' if own_only else 'all'}-{name}",
-        f"{name}: average precision per occlusion class, {form}",
+        f"{name}: average precision per occlusion level, {form}",
         columns(
             text=["Score"],
             percent=[f"{ap} {c.title.lower()}" for ap in ("AP75", "AP") for c in OCCLUSION_CLASSES],
@@ -72,7 +72,7 @@ def gains(name: str, comparisons: list[Comparison]) -> list[Item]:
     """Gain of OAKS over the conventional score by class, with intervals: a drawing and a table."""
     by_figure = {c.figure: c for c in comparisons}
     panels: dict[str, list[tuple[str, float, float, float]]] = {}
-    for form, title in (("all", "All detections kept"), ("own", "Only the class's own detections")):
+    for form, title in (("all", "All detections kept"), ("own", "Only the level's own detections")):
         won = [(c.title, by_figure[f"AP75 {c.key} ({form})"].differences[0]) for c in OCCLUSION_CLASSES]
         panels[title] = [(label, 100 * d.value, 100 * d.low, 100 * d.high) for label, d in won]
     table = Table(
@@ -80,7 +80,7 @@ def gains(name: str, comparisons: list[Comparison]) -> list[Item]:
         f"{name}: OAKS minus Conventional, with 95 % intervals",
         columns(text=["Figure"], percent=["Conventional", "OAKS"], points=["Difference"]),
         tuple((c.figure, *c.values, *c.differences) for c in comparisons),
-        "Paired bootstrap over images. “(all)”: all detections kept; “(own)”: only the class's own.",
+        "Paired bootstrap over images. “(all)”: all detections kept; “(own)”: only the level's own.",
     )
     figure = Figure(
         f"gains-{name}",
@@ -211,6 +211,6 @@ def section(
         "occlusion",
         "Results by occlusion level",
         "Average precision over all people hides the results on the few people who are mostly occluded. Here each "
-        "occlusion class is measured by itself.",
+        "occlusion level is measured by itself.",
         tuple(items),
     )

@@ -36,7 +36,7 @@ class Ranking(Contender):
 def section(
     sources: Mapping[str, ScoredDetections], beside_paper: bool, *, resamples: int = 1000, seed: int = 0
 ) -> Section:
-    """Return AP, its gain, and AP and AP at OKS .75 by occlusion class, of every estimator under every score.
+    """Return AP, its gain, and AP and AP at OKS .75 by occlusion level, of every estimator under every score.
 
     Files with the same poses belong to one estimator, which is named after the first file and has its score as its own
     score. Every file with visibility and similarity adds OAKS.
@@ -143,7 +143,7 @@ def overall_table(found: Found) -> Table:
 
 
 def class_table(found: Found, figure: str, title: str, form: str, beside_paper: bool) -> Table:
-    """Table of one figure by occlusion class, in one form; table 9 is AP75 with all detections kept."""
+    """Table of one figure by occlusion level, in one form; table 9 is AP75 with all detections kept."""
     rows: list[tuple[Cell, ...]] = []
     marked = []
     for name, (rankings, comparisons) in found.items():
@@ -160,7 +160,7 @@ def class_table(found: Found, figure: str, title: str, form: str, beside_paper: 
             rows.append((f"paper, {estimator}", score, *stated))
     return Table(
         f"other-estimators-{figure.lower()}-{form}",
-        f"{title} by occlusion class, {FORMS[form]}{' (table 9)' if table_nine else ''}",
+        f"{title} by occlusion level, {FORMS[form]}{' (table 9)' if table_nine else ''}",
         columns(text=["Estimator", "Score"], percent=[c.title for c in OCCLUSION_CLASSES]),
         tuple(rows),
         INTERVALS,

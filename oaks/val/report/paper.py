@@ -78,4 +78,4 @@ OTHER_ESTIMATORS = {
     "second estimator, own score": (0.237, 0.824, 0.941, 0.981),
     "second estimator, OAKS": (0.402, 0.900, 0.950, 0.981),
 }
-"""Table 9: AP at OKS .75 by occlusion class."""
+"""Table 9: AP at OKS .75 by occlusion level."""

@@ -31,7 +31,7 @@ class Statistics:
         means: (C, 39); factors: (C, R, 39); spreads: (C, 39): a pose (13, 3) in a row is
             mean + normal @ factor + normal * spread.
         facing: (C, 36): how often each component faces each 10 degrees of yaw, from -180 up.
-        patterns: for each of the four occlusion classes, (P,) int: bit k is set where keypoint k has a label.
+        patterns: for each of the four occlusion levels, (P,) int: bit k is set where keypoint k has a label.
         pattern_weights: for each class, (P,) float shares.
     """
 
@@ -60,7 +60,7 @@ class Statistics:
         return np.radians(-180 + 10 * (steps + rng.random(count)))
 
     def pattern(self, rng: np.random.Generator, level: int) -> np.ndarray:
-        """Draw which keypoints have a label, (17,) bool, as on a real person of this occlusion class."""
+        """Draw which keypoints have a label, (17,) bool, as on a real person of this occlusion level."""
         code = int(self.patterns[level][rng.choice(len(self.patterns[level]), p=self.pattern_weights[level])])
         return (code >> np.arange(17)) & 1 == 1
 
@@ -242,7 +242,7 @@ class PoseSource:
         self.statistics = shipped_statistics()
 
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:
-        """Draw a person of an occlusion class: pose (13, 3), yaw in radians, (17,) bool: which keypoints have labels."""
+        """Draw a person of an occlusion level: pose (13, 3), yaw in radians, (17,) bool: which keypoints have labels."""
         pattern = self.statistics.pattern(rng, level)
         if rng.random() < self.fitted:
             pose, component = self.statistics.pose(rng)
@@ -279,7 +279,7 @@ class PoseFile:
         self._members = [np.flatnonzero((level == index) & (self._labeled.sum(1) > 0)) for index in range(4)]
         if any(len(members) == 0 for members in self._members):
             came = [len(members) for members in self._members]
-            raise ArgumentError(f"poses: {path} must have people of all four occlusion classes, got {came}")
+            raise ArgumentError(f"poses: {path} must have people of all four occlusion levels, got {came}")
         self.statistics = shipped_statistics()
 
     def draw(self, rng: np.random.Generator, level: int) -> tuple[np.ndarray, float, np.ndarray]:

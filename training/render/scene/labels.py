@@ -16,7 +16,7 @@ PERSON_CODES = 32
 OCCLUDER = 0xFFFF
 
 CLASS_RANGES = tuple((c.fewest, c.most) for c in OCCLUSION_CLASSES)
-"""Fewest and most labeled keypoints of the occlusion classes: almost, largely, slightly, none."""
+"""Fewest and most labeled keypoints of the occlusion levels: almost, largely, slightly, none."""
 CLASS_EDGES = tuple(fewest for fewest, _ in CLASS_RANGES[1:])
 """Labeled keypoints at which the next class begins, for np.digitize."""
 

@@ -1,4 +1,4 @@
-"""Places people, and chooses cuts by the frame and occluders so that labels fall into the requested occlusion class."""
+"""Places people, and chooses cuts by the frame and occluders so that labels fall into the requested occlusion level."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Stage:
     def place(
         self, rng: np.random.Generator, sketch: Sketch, scale: float, level: int, pattern: np.ndarray
     ) -> Placed:
-        """Find a place, a cut by the frame and occluders that put a person into an occlusion class.
+        """Find a place, a cut by the frame and occluders that put a person into an occlusion level.
 
         Args:
             sketch: the person.
             scale: pixels per meter.
-            level: the occlusion class, 0 almost occluded to 3 not occluded.
+            level: the occlusion level, 0 almost occluded to 3 not occluded.
             pattern: (17,) bool: the keypoints that had labels on a real person of this class, as a preference.
         """
         figure, base = sketch.figure, sketch.whole
