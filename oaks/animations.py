@@ -89,7 +89,7 @@ def is_animation(path: str | Path) -> bool:
     try:
         if not _may_hold_several(path):
             return False
-        content, header = open_image(path, None)
+        content, header = open_image(path)
         return header.animated or (header.format == "GIF" and _ends_early(content, header))
     except (ArgumentError, OSError):
         return False

@@ -59,7 +59,8 @@ class Detector(SetOnce):
     preprocessing:
 
     - (1, A, 5 + classes), where A is the number of cells of the strides 8, 16, 32 (and 64): YOLOX, before or after its
-      grid is decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left;
+      grid is decoded (Ge et al., 2021); BGR, 0 to 255, picture at the top left. Decoded exports of other families look the
+      same (YOLOv6 takes RGB, 0 to 1), so they cause a warning without `color`, `mean` and `std`;
     - (1, 4 + classes, A), (1, 3 A, 5 + classes), the two with their last axes exchanged, or (1, 300, 6): exports of
       Ultralytics YOLO; RGB, 0 to 1, picture in the middle. (1, A, C) has the objectness of YOLOX unless C is 5 (one class),
       C is 84 (the 80 classes of COCO), or the file names C - 4 classes;

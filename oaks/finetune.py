@@ -194,7 +194,7 @@ def finetune(
     settings, console = settings or FinetuneSettings(), console or plain_console()
     out = Path(out)
     if out.exists():
-        raise FileExistsError(f"out must not exist, got {out}")
+        raise FileExistsError(f"out must not exist, got {out}; pass another folder")
     bundle = model if isinstance(model, Bundle) else Bundle.load(model)
     _check_model(bundle)
     files, folders = paired_paths(annotations, images)
@@ -410,7 +410,8 @@ def _train(
 ) -> Path | None:
     """Train or resume; return the file of the trained network, or None if the time ran out."""
     from oaks.training.checkpoint import load_from_bundle, save_network
-    from oaks.training.run import Hardware, RunFolder, resume, train
+    from oaks.training.run import Hardware, resume, train
+    from oaks.training.run_folder import RunFolder
 
     folder, machine = RunFolder(work / "run"), Hardware(accelerator, 1, max_minutes=max_minutes)
     if folder.settings.exists():

@@ -683,6 +683,8 @@ def detector_beside(
 ) -> Detector:
     """Load a detector to run beside a pose network: a bundle's on the same backend, an ONNX file's on ONNX Runtime.
 
+    A bundle's detector without torch weights takes the fastest backend beside a pose network on torch.
+
     Args:
         source: as for `Detector`.
         backend, device, precision, threads: those of the pose network; fp32 if the detector lacks the precision.
@@ -695,6 +697,10 @@ def detector_beside(
 
     source = as_source(source)
     if isinstance(source, Bundle):
+        if backend == "torch" and not source.holds_weights(
+            "detector"
+        ):  # the backend was chosen for the pose network
+            backend, precision = "auto", "auto"
         precision = _precision_beside(source, "detector", backend, precision)
         settings |= {"backend": backend, "device": device, "precision": precision}
     return Detector(source, threads=threads, **settings)

@@ -12,6 +12,7 @@ from bundles import DETECTOR_STRIDE as STRIDE
 
 import oaks
 from oaks.detector_formats import decode_centers
+from oaks.inference import detector_beside
 from oaks.video import open_source
 
 BOX = bundles.PERSON
@@ -176,6 +177,12 @@ def test_a_detector_runs_in_fp32_where_it_lacks_the_precision_of_its_engine(tmp_
             assert engine.describe()["detector"] is None
             assert len(engine.detect(picture([(5, 3)]))[0]) == 1
             assert engine.describe()["detector"].endswith("onnxruntime fp32")
+
+
+def test_a_detector_without_torch_weights_runs_beside_a_network_on_torch(bundle):
+    detector = detector_beside(bundle, backend="torch", device="cpu", precision="fp32", threads=1)
+    assert " torch " not in detector.description
+    assert len(detector.detect(picture([(5, 3)]))[0]) == 1
 
 
 @pytest.mark.parametrize("kind", ["bundle", "ONNX file"])

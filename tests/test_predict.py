@@ -323,7 +323,7 @@ def test_a_wrong_argument_is_one_line(tiny, pictures, tmp_path, monkeypatch, cap
     for arguments, message in (
         ([str(pictures), *both], "oaks: pass at most one of --boxes, --detector"),
         ([str(pictures), "--bundle", "nowhere"], "oaks: bundle must be a folder, a zip file"),
-        ([str(pictures), "--detector-set", "color=rgb"], "oaks: --detector-set must come with --detector"),
+        ([str(pictures), "--detector-set", "color=rgb"], "oaks: --detector-set must be left out without --detector"),
         ([str(tmp_path / "none.jpg")], "oaks: images not found"),
         ([str(pictures), "--bundle", str(tiny.path), "--nms", "3"], "oaks: Invalid value for '--nms'"),
         ([str(pictures), "--bundle", str(tiny.path), "--device", "cuda"], "oaks: backend 'onnxruntime' on"),

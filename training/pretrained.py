@@ -21,6 +21,8 @@ from oaks.training.recipe import InitialWeights
 
 WRAPPINGS = ("state_dict", "model", "net", "model_state_dict")
 """Keys of state dicts in checkpoints."""
+_MOBILENET_KEYS = {"features.0.1.running_var", "features.1.conv.1.weight", "features.18.0.weight"}
+"""Entries that torchvision's MobileNetV2 has, and its other networks lack."""
 _MOBILENET_LAYER = re.compile(r"features\.(\d+)\..+")
 _EPSILON = 1e-5
 """Added to the variance by torchvision's batch norm."""
@@ -122,16 +124,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def folded_mobilenet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def folded_mobilenet(state: dict[str, Tensor], label: object) -> dict[str, Tensor]:
     """Return torchvision's MobileNetV2 under the names of ours, with batch norm folded into the convolutions.
 
     Any other state dict is returned as it is. torchvision pads convolutions of stride 2 on all sides, our network on the
-    right and at the bottom only, so its features lie up to a cell apart; training adapts to that.
+    right and at the bottom only, so its features lie up to a cell apart; training adapts to that. `label` is for messages.
 
     Raises:
         ArgumentError: a convolution has no batch norm.
     """
-    if not {"features.0.0.weight", "features.0.1.running_var"} <= state.keys():
+    if not state.keys() >= _MOBILENET_KEYS:
         return state
     convolutions: dict[int, list[str]] = {}
     norms: dict[int, list[str]] = {}
@@ -144,7 +146,9 @@ def folded_mobilenet(state: dict[str, Tensor]) -> dict[str, Tensor]:
     folded = {name: value for name, value in state.items() if not _MOBILENET_LAYER.fullmatch(name)}
     for number, own in convolutions.items():
         if len(norms.get(number, [])) != len(own):
-            raise ArgumentError(f"every convolution of features.{number} must have a batch norm, got {own}")
+            raise ArgumentError(
+                f"{label}: every convolution of features.{number} must have a batch norm, got {own}"
+            )
         for place, convolution, norm in zip(_places(number, len(own)), own, norms[number], strict=True):
             factor = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + _EPSILON).sqrt()
             folded[f"{place}.weight"] = state[f"{convolution}.weight"] * factor[:, None, None, None]
@@ -198,7 +202,7 @@ def load_weights(network: nn.Module, initial: InitialWeights) -> LoadedWeights:
         ArgumentError: an entry has another shape, or one is missing or unused without permission; or files to average
             have nothing in common.
     """
-    states = [folded_mobilenet(read_state_dict(path)) for path in (initial.path, *initial.average_with)]
+    states = [folded_mobilenet(read_state_dict(path), path) for path in (initial.path, *initial.average_with)]
     (state, kept), own = average(states), network.state_dict()
     if initial.average_with and len(kept) == sum(value.is_floating_point() for value in state.values()):
         names = ", ".join(map(str, initial.average_with))
@@ -253,4 +257,12 @@ def _any(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-__all__ = ["LoadedWeights", "average", "candidate_names", "freeze", "load_weights", "read_state_dict"]
+__all__ = [
+    "LoadedWeights",
+    "average",
+    "candidate_names",
+    "folded_mobilenet",
+    "freeze",
+    "load_weights",
+    "read_state_dict",
+]

@@ -438,4 +438,4 @@ def _quiet_lightning() -> Any:
         yield
 
 
-__all__ = ["Hardware", "RunFolder", "make_trainer", "network_summary", "resume", "train", "train_or_resume"]
+__all__ = ["Hardware", "make_trainer", "network_summary", "resume", "train", "train_or_resume"]

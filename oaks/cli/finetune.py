@@ -48,7 +48,7 @@ def finetune(
     from oaks import finetune as library
 
     if out is None:
-        out = Path("runs/finetune") / f"{Path(bundle).name.removesuffix('.zip')}-finetuned"
+        out = Path("runs/finetune") / f"{Path(bundle).resolve().name.removesuffix('.zip')}-finetuned"
     work = out.with_name(f"{out.name}.finetune")
     output.kept = f"what is done so far is in {work}; the same command resumes"
     settings = library.FinetuneSettings(held_out, epochs, learning_rate, batch, seed, resamples)

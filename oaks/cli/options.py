@@ -201,16 +201,33 @@ class DetectorOptions:
             only = {"--detector-person": self.detector_person, "--detector-set": list(self.detector_set)}
             leave_out(only, "without --detector")
 
+    def check_bundle(self, bundle: str | bundles.Bundle) -> None:
+        """Raise ArgumentError if only a threshold was given, and the bundle has no detector that it could be for."""
+        from oaks.bundle import Bundle
+
+        if self.detector is not None or self.detector_threshold is None:
+            return
+        loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        if not loaded.has("detector"):
+            raise ArgumentError(
+                f"--detector-threshold must be left out for bundle {loaded.name!r}, which has no detector, got "
+                f"{self.detector_threshold:g}; or pass --detector"
+            )
+
     def load(self, engine: Engine | EngineOptions, bundle: str | bundles.Bundle) -> Detector | None:
         """Return the detector, or None if neither a detector nor a threshold was given.
 
         Args:
             engine: gives backend, device, precision and threads.
             bundle: its detector is taken if only a threshold was given.
+
+        Raises:
+            ArgumentError: as `check_bundle`, or the detector does not fit.
         """
         from oaks.detector import read_settings
         from oaks.inference import detector_beside
 
+        self.check_bundle(bundle)
         if self.detector is None and self.detector_threshold is None:
             return None
         return detector_beside(
@@ -289,7 +306,7 @@ def box_source(
     Raises:
         ArgumentError: both were given, or neither and the bundle has no detector, or the file has no box of the pictures.
     """
-    given = given_boxes(boxes, detector, category)
+    given = given_boxes(boxes, detector, engine.bundle, category)
     if given is not None:
         if given.people is not None:
             given.people.check_pictures(pictures)
@@ -298,16 +315,20 @@ def box_source(
 
 
 def given_boxes(
-    boxes: Path | None, detector: DetectorOptions, category: str | None = None
+    boxes: Path | None,
+    detector: DetectorOptions,
+    bundle: str | bundles.Bundle,
+    category: str | None = None,
 ) -> GivenBoxes | None:
-    """Return the source named by --boxes or --detector; None if neither is given.
+    """Return the source named by --boxes or --detector, or the bundle's detector with --detector-threshold; otherwise None.
 
     Raises:
-        ArgumentError: both were given, or the file is invalid.
+        ArgumentError: the options exclude each other, the file is invalid, or the bundle has no detector.
     """
     from oaks.box_files import read_boxes
 
     detector.check(boxes)
+    detector.check_bundle(bundle)
     if boxes is not None:
         return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
     if detector.detector is None and detector.detector_threshold is None:

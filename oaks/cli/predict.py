@@ -71,7 +71,7 @@ def predict(
     if ray is not None:
         options.leave_out({"--pictures": pictures}, "with --ray, which writes no annotated pictures")
         return predict_on_ray(
-            output, source, bundle, address=ray, boxes=options.given_boxes(boxes, detector, category), engine=engine,
+            output, source, bundle, address=ray, boxes=options.given_boxes(boxes, detector, bundle, category), engine=engine,
             nms=nms or None, out=out, workers=workers, column=column or "image", coco=coco,
         )  # fmt: skip
     options.leave_out({"--workers": workers, "--column": column, "--coco": coco}, "without --ray")

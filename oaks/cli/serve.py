@@ -65,7 +65,7 @@ def serve(
 
     if boxes not in (None, str(options.WHOLE)):
         raise ArgumentError(f"--boxes must be 'whole', got {boxes!r}; requests bring their own boxes")
-    given = options.given_boxes(Path(boxes) if boxes else None, detector)
+    given = options.given_boxes(Path(boxes) if boxes else None, detector, bundle)
 
     def ready(address: str) -> None:
         output.item({"address": address, "bundle": bundle}, f"serving {bundle} at {address}; Ctrl-C stops it")

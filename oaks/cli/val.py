@@ -67,6 +67,9 @@ def run(
     folder = images_folder(annotations, images)
     settings = evaluation.settings(folder)
     detector.check(boxes)
+    if ground_truth_only:
+        unused = {"--detector": detector.detector, "--detector-threshold": detector.detector_threshold}
+        options.leave_out({"--boxes": boxes, **unused}, "with --ground-truth-only")
     with engine.open(bundle, detector.load(engine, bundle)) as opened:
         output.kept = f"the results so far are in {out}; the same command resumes"
         if not (opened.has_detector or ground_truth_only or boxes):

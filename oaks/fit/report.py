@@ -154,7 +154,7 @@ def class_table(comparisons: Sequence[Comparison]) -> Table:
         (Column("Figure", "text"), Column("Conventional"), Column("OAKS"), Column("Gain", "points")),
         tuple(rows),
         "Gains in points with 95 % intervals, paired bootstrap over images. (all): all detections compete; (own): only "
-        "those whose own person is in the class.",
+        "those whose own person is on the level.",
     )
 
 

@@ -205,7 +205,7 @@ def _board(places: int) -> Iterator[Any]:
     """The board of the service: an actor that the proxy finds by its name."""
     import ray
 
-    # Ray types a handle's methods as the level's own, without the `remote` that they have.
+    # Ray types a handle's methods as the class's own, without the `remote` that they have.
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
     try:
         board = actor.options(name=BOARD, namespace=BOARD).remote(places)

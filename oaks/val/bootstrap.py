@@ -71,7 +71,7 @@ def compare_rankings(
     """Paired bootstrap over images: every contender is measured on the same resamples.
 
     Figures: COCO's AP, AP50, AP75, APM, APL and AR, then AP and AP75 of each occlusion level, with all detections kept
-    and with only those whose own person is in the class.
+    and with only those whose own person is on the level.
 
     Raises:
         ArgumentError: there is no contender, or `resamples` or `seed` does not fit.

@@ -33,14 +33,14 @@ class OcclusionResult:
 def evaluate_occlusion(
     measured: ScoredDetections, ranks: np.ndarray, occlusion: int, *, own_only: bool = False
 ) -> OcclusionResult:
-    """Evaluate one score on one class of OCCLUSION_CLASSES, for people of at least 32² pixels.
+    """Evaluate one score on one level of OCCLUSION_CLASSES, for people of at least 32² pixels.
 
     Args:
         measured: the people and the detections.
         ranks: (N,) the score.
-        occlusion: index of the class.
-        own_only: keep only detections whose own person is in the class. Otherwise all are kept, and a detection that
-            misses a person of another class counts as false here, which lowers weak networks much.
+        occlusion: index of the level.
+        own_only: keep only detections whose own person is on the level. Otherwise all are kept, and a detection that
+            misses a person of another level counts as false here, which lowers weak networks much.
     """
     truth, detections = measured.truth, measured.detections
     matches = match(

@@ -135,7 +135,7 @@ class ImageFiles(FrameSource):
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self._paths):
             try:
-                _, header = found = open_image(path, None)
+                _, header = found = open_image(path)
                 if header.animated and header.format != "TIFF":
                     raise ArgumentError(f"{path}: an animation among pictures; open it by itself")
                 image = pixels_of(path, *found)
@@ -511,7 +511,7 @@ def _open_animation(path: Path) -> FrameSource:
     Raises:
         ArgumentError: the file holds pages.
     """
-    if open_image(path, None)[1].format == "TIFF":
+    if open_image(path)[1].format == "TIFF":
         raise ArgumentError(
             f"source must be a video or pictures, got {path}, a TIFF of several pages; write each page as a picture"
         )

@@ -100,3 +100,32 @@ def test_another_bundles_detector_runs_on_the_chosen_backend(one_person, tmp_pat
     words = ["predict", picture, "--bundle", bundle, "--out", tmp_path / "out", "--detector", bundle]
     CliRunner().invoke(app, [*map(str, words), "--backend", "onnxruntime"])
     assert given == ["onnxruntime"]
+
+
+@pytest.mark.parametrize("verb", ["predict", "predict --ray auto", "track", "serve", "demo", "val run"])
+def test_a_threshold_for_a_bundle_without_a_detector_is_refused(tiny, tmp_path, verb):
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((40, 30, 3), np.uint8))
+    write_json(tmp_path / "people.json", synthetic.annotations(1, images=1))
+    (tmp_path / "people").mkdir()
+    places = {
+        "predict": [tmp_path / "picture.png"],
+        "track": [tmp_path / "picture.png"],
+        "serve": [tiny.path],
+        "demo": [],
+    }
+    words = [*places.get(verb.split()[0], [tiny.path, tmp_path / "people.json"]), "--detector-threshold", 0.5]
+    if verb not in ("serve", "val run"):
+        words += ["--bundle", tiny.path]
+    result = CliRunner().invoke(app, [*verb.split(), *map(str, words)])
+    assert result.exit_code == 2, result.output
+    assert "detector" in result.output
+    assert f"bundle {tiny.name!r}" in result.output
+
+
+def test_a_detector_beside_ground_truth_boxes_alone_is_refused(tiny, tmp_path):
+    write_json(tmp_path / "people.json", synthetic.annotations(1, images=1))
+    (tmp_path / "people").mkdir()
+    words = ["val", "run", tiny.path, tmp_path / "people.json", "--ground-truth-only", "--detector", "d.onnx"]
+    result = CliRunner().invoke(app, list(map(str, words)))
+    assert result.exit_code == 2
+    assert "--detector must be left out with --ground-truth-only, got d.onnx" in result.output

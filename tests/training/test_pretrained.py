@@ -13,7 +13,7 @@ from torch.nn import functional
 from oaks.errors import ArgumentError
 from oaks.training.networks import ResNet, build
 from oaks.training.networks.mobilenet import STAGES, MobileNetV2, divisible_by_eight
-from oaks.training.pretrained import freeze, load_weights, read_state_dict
+from oaks.training.pretrained import folded_mobilenet, freeze, load_weights, read_state_dict
 from oaks.training.recipe import InitialWeights
 
 SMALL = {"name": "oa_hpe", "backbone": "resnet18", "width": 0.125, "input": [48, 64], "keypoints": 17}
@@ -253,7 +253,14 @@ def test_a_mobilenet_without_a_batch_norm_is_refused(tmp_path: Path) -> None:
     torch.save(
         {n: v for n, v in state.items() if not n.startswith("features.3.conv.3.")}, tmp_path / "cut.pth"
     )
-    with pytest.raises(ArgumentError, match="every convolution of features.3 must have a batch norm, got"):
+    with pytest.raises(
+        ArgumentError, match=r"cut\.pth: every convolution of features.3 must have a batch norm, got"
+    ):
         load_weights(
             build({"name": "person_detector", "width": 0.25}), InitialWeights(path=tmp_path / "cut.pth")
         )
+
+
+def test_another_network_with_features_is_not_taken_for_a_mobilenet() -> None:
+    state = {"features.0.0.weight": torch.zeros(8, 3, 3, 3), "features.0.1.running_var": torch.ones(8)}
+    assert folded_mobilenet(state, "efficientnet.pth") is state

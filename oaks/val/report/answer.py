@@ -116,7 +116,7 @@ def _table(figures: Mapping[str, Mapping[str, Comparison]]) -> Table:
         shown = columns(text=["People"], points=[f"OAKS gain, {name}" for name in figures])
     classes = ", ".join(f"{c.fewest}–{c.most}" for c in OCCLUSION_CLASSES)
     note = (
-        f"Everybody: AP. Classes, by labeled keypoints ({classes}): AP75, where failures on people of "
+        f"Everybody: AP. Levels, by labeled keypoints ({classes}): AP75, where failures on people of "
         "other levels count as false positives. Per cent; differences in points with 95 % intervals. A difference whose "
         "interval excludes 0 is not explained by the choice of images."
     )

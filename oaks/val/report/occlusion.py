@@ -50,10 +50,10 @@ def class_table(measured: ScoredDetections, *, own_only: bool) -> Table:
     name = measured.name
     form = "only the level's own detections" if own_only else "all detections kept"
     note = (
-        "A detection counts only if its own person is in the class."
+        "A detection counts only if its own person is on the level."
         if own_only
         else "People of other levels are ignored, but a detection that fails on one of them matches nobody "
-        "and counts as a false positive in every class. This is the form of the paper's figures."
+        "and counts as a false positive on every level. This is the form of the paper's figures."
     )
     return Table(
         f"classes-{'own' if own_only else 'all'}-{name}",

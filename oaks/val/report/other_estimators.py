@@ -18,7 +18,7 @@ from oaks.val.scores import TITLES, Score, ScoredDetections
 SAME_POSES = 0.05
 """Largest difference in pixels between the keypoints of two files with the same poses."""
 INTERVALS = "Per cent with 95 % intervals, bootstrap over images."
-FORMS = {"all": "all detections kept", "own": "only detections whose own person is in the class"}
+FORMS = {"all": "all detections kept", "own": "only detections whose own person is on the level"}
 
 
 @dataclass(frozen=True)
