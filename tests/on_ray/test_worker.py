@@ -168,7 +168,7 @@ def test_boxes_of_a_file_bring_their_image_ids(settings, tmp_path):
         "annotations": [{"id": 1, "image_id": 31, "category_id": 1, "bbox": [4, 4, 40, 50]}],
     }  # fmt: skip
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    given = given_boxes(tmp_path / "boxes.json", DetectorOptions())
+    given = given_boxes(tmp_path / "boxes.json", DetectorOptions(), "tiny")
     import pickle
 
     from ray import cloudpickle
