@@ -167,13 +167,15 @@ def furnish_calibration(folder: Path) -> None:
 
 
 def furnish_labels(folder: Path) -> None:
-    """Labels of a few rendered people, whose pictures join the others, and crops of people."""
+    """Labels of a few rendered people, whose pictures join the others and stand for new ones too, and crops of people."""
     shutil.copytree(folder / "pictures", folder / "pictures-of-people")
     with pytest.raises(SystemExit):
         main(["render", str(folder / "rendered"), "--count", "24", "--seed", "5", "--quiet"])
     for picture in (folder / "rendered" / "images").iterdir():
         shutil.move(picture, folder / "pictures")
     shutil.move(folder / "rendered" / "annotations.json", folder / "my.json")
+    (folder / "new.json").write_bytes((folder / "my.json").read_bytes())
+    (folder / "new-pictures").symlink_to("pictures")
 
 
 def furnish_checkpoint(folder: Path) -> None:

@@ -213,7 +213,8 @@ def _network(path: Path) -> None:
     described = {
         "kind": "pose", "architecture": architecture, "skeleton": COCO17.to_dict(), "stride": 4, "padding": 1.25,
         "input": {"size": [48, 64], "mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4], "color": "bgr"},
-        "alignment": "half_pixel", "refine": "second_peak", "license": "CC0-1.0", "trained_on": ["nobody"],
+        "heatmap_sigma": 1.0, "alignment": "half_pixel", "refine": "second_peak", "license": "CC0-1.0",
+        "trained_on": ["nobody"],
     }  # fmt: skip
     save_network(path, build(architecture), described)
 
