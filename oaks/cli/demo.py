@@ -32,7 +32,7 @@ def demo(
     detector.check(None)
     pictures = find_images([library.DEMO])
     with engine.open(bundle) as opened:
-        if opened.has_detector or (detector.detector, detector.detector_threshold) != (None, None):
+        if opened.has_detector or detector.given:
             people = options.detected_boxes(detector, opened, "--detector")
         else:
             people = boxes_from_file(library.DEMO / "people.json")

@@ -191,6 +191,11 @@ class DetectorOptions:
         settings = f"threshold={self.detector_threshold} person={self.detector_person}"
         return f"detector: {' '.join([self.detector or 'of the bundle', settings, *self.detector_set])}"
 
+    @property
+    def given(self) -> bool:
+        """Whether a detector, or a threshold for that of the bundle, was given."""
+        return self.detector is not None or self.detector_threshold is not None
+
     def check(self, boxes: object) -> None:
         """Raise ArgumentError for options that would have no effect, beside `boxes` or without a detector."""
         if boxes and self.detector is not None:
@@ -228,7 +233,7 @@ class DetectorOptions:
         from oaks.inference import detector_beside
 
         self.check_bundle(bundle)
-        if self.detector is None and self.detector_threshold is None:
+        if not self.given:
             return None
         return detector_beside(
             bundle if self.detector is None else self.detector,
@@ -331,9 +336,7 @@ def given_boxes(
     detector.check_bundle(bundle)
     if boxes is not None:
         return GivenBoxes(str(boxes), None if boxes == WHOLE else read_boxes(boxes, category))
-    if detector.detector is None and detector.detector_threshold is None:
-        return None
-    return GivenBoxes(detector.description, None, detector)
+    return GivenBoxes(detector.description, None, detector) if detector.given else None
 
 
 @dataclass(frozen=True)
